@@ -1,0 +1,78 @@
+"""Every field of an adaptation, with the embedded models; each recipe is this plus a few lines.
+
+    python main.py --config=configs/default.py --config.text.target=zombie
+
+Fields are set on the command line by name: --config.steps=150 --config.loss.l2=0.5
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("", "ffhq")
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the defaults; variant "ffhq" is the paper's setting for the 1024-pixel generator."""
+    if variant not in VARIANTS:
+        raise ValueError(f"config variant is {variant!r}; expected nothing or one of: ffhq")
+    config = ConfigDict()
+    config.task = "adapt"  # the module of nada_jax.tasks that runs this config
+    config.seed = 0  # of every random number of the run
+    config.steps = 300  # optimiser steps of the whole run, resumed parts included
+    config.batch_size = 4  # pictures per step
+    config.precision = "float32"  # networks compute in float32 or bfloat16; weights stay float32
+
+    config.checkpoint_every = 100  # steps between checkpoints; one is always written at the end
+    config.sample_every = 50  # steps between sample grids; the last step always draws one
+    config.log_every = 10  # steps between progress lines, and between looks at the loss
+    config.resume = True  # continue from the workdir's last checkpoint
+    config.overwrite = False  # delete an earlier run in the workdir and start anew
+
+    config.generator = ConfigDict()
+    config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
+    config.generator.noise = "independent"  # per picture; or "shared" by both, "const", "none"
+    config.generator.mixing = 0.0  # share of pictures that mix the styles of two latents
+
+    config.clip = ConfigDict()
+    config.clip.models = ("avatar-p8", "avatar-p16")  # names, directories or hub names
+    config.clip.weights = (1.0, 1.0)  # one for each model; the loss is a weighted sum
+    config.clip.antialias = False  # smooth when shrinking pictures; the official code does not
+
+    config.text = ConfigDict()
+    config.text.source = "cartoon portrait"  # what the generator draws now
+    config.text.target = "pencil sketch"  # what it shall draw
+
+    config.loss = ConfigDict()  # factor of each term; 0 leaves it out
+    config.loss.directional = 1.0  # the change of the picture points along the change of the text
+    config.loss.global_ = 0.0  # the picture is near the target text; alone it collapses
+    config.loss.manifold = 0.0  # the picture moves as far as the texts are apart
+    config.loss.patch = 0.0  # directional, on crops and texts of parts of a face
+    config.loss.patch_fraction = 0.5  # side of a crop as a share of the picture's
+    config.loss.l2 = 0.0  # mean squared difference of the two pictures; keeps them alike
+
+    config.freeze = ConfigDict()
+    config.freeze.strategy = "none"  # none, phase, late or adaptive; see nada_jax/freezing.py
+    config.freeze.phase = "all"  # phase: texture, shape, shape_expanded, no_fine or all
+    config.freeze.k = 6  # adaptive: latents chosen; late: last latents trained
+    config.freeze.iterations = 1  # adaptive: steps of the W+ optimisation that ranks the layers
+    config.freeze.batch_size = 8  # adaptive: latents of that optimisation
+    config.freeze.every = 1  # adaptive: steps between selections
+    config.freeze.map = "corrected"  # adaptive: latent -> layer; "official" is off by one
+
+    config.optimizer = ConfigDict()  # Adam
+    config.optimizer.lr = 0.0016  # the official 0.002 times its regularisation ratio 4/5
+    config.optimizer.betas = (0.0, 0.99**0.8)  # likewise 0 and 0.99 to the power 4/5
+
+    config.samples = ConfigDict()
+    config.samples.count = 8  # columns of the sample grids
+    config.samples.seed = 1  # of their latents, fixed over the run
+    config.samples.truncation = 0.7  # 1 draws as trained; less is more typical
+
+    if variant == "ffhq":
+        config.batch_size = 2
+        config.generator.weights = "ffhq1024"
+        config.clip.models = ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16")
+        config.text.source = "photo"
+        config.freeze.strategy = "adaptive"
+        config.freeze.k = 18
+        config.samples.count = 4
+    return config

@@ -1,0 +1,1 @@
+"""Official PyTorch checkpoints -> native weights, and back: `python -m convert --help`."""

@@ -1,0 +1,168 @@
+"""Which parameters train: strategies -> labels for `optax.multi_transform`.
+
+A layer is `constant`, `conv_i` or `to_rgb_i` of the synthesis network. The mapping network never trains: both
+generators draw the same w from it.
+
+| strategy | trains |
+| --- | --- |
+| none | the constant and every convolution (the official default) |
+| phase | one of `PHASES`, named as in the official code |
+| late | the layers that the last k latents drive |
+| adaptive | at every selection, the layers of the k latents that a short W+ optimisation moved most |
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nada_jax.errors import UserError
+
+STRATEGIES = ("none", "phase", "late", "adaptive")
+MAPS = ("corrected", "official")
+FROZEN = "frozen"
+
+# Convolutions that each phase of the official code trains, beside the constant: convs[j] is conv_{j+1}.
+PHASES: Mapping[str, Callable[[int], bool]] = {
+    "texture": lambda i: i == 0 or 3 <= i <= 10,
+    "shape": lambda i: i <= 2,
+    "shape_expanded": lambda i: i <= 3,
+    "no_fine": lambda i: i <= 10,
+    "all": lambda i: True,
+}
+
+
+def latent_of_layer(num_layers: int, parity: str = "corrected") -> dict[str, int]:
+    """The latent whose choice trains a layer.
+
+    Args:
+      num_layers: latents per image, l.
+      parity: "corrected" follows the wiring: latent j drives conv_j, and to_rgb_{j // 2} where j is odd.
+        "official" is off by one, as the official code is: 0 -> conv_0, 1 -> to_rgb_0, j -> conv_{j-1}.
+
+    Returns:
+      {layer name: latent index}; layers that are not named never train.
+    """
+    if parity == "corrected":
+        convs = {f"conv_{j}": j for j in range(num_layers - 1)}
+        return convs | {f"to_rgb_{j // 2}": j for j in range(1, num_layers, 2)}
+    if parity == "official":
+        convs = {f"conv_{j - 1}": j for j in range(2, num_layers)}
+        return {"conv_0": 0, "to_rgb_0": 1} | convs
+    raise UserError(f"freeze.map is {parity!r}; expected one of {', '.join(MAPS)}")
+
+
+def trained_layers(
+    num_layers: int, strategy: str, *, phase: str = "all", k: int = 1, parity: str = "corrected"
+) -> dict[str, str]:
+    """Labels of the layers that train, or may be chosen to.
+
+    Args:
+      num_layers: latents per image, l.
+      strategy: one of `STRATEGIES`.
+      phase: one of `PHASES`, for the strategy "phase".
+      k: number of latents, for the strategies "late" and "adaptive"; in 1..l.
+      parity: for "late" and "adaptive", see `latent_of_layer`.
+
+    Returns:
+      {layer name: label}; the label is "train", or "latent_j" for the strategy "adaptive".
+
+    Raises:
+      UserError: an unknown strategy or phase, or k outside 1..l.
+    """
+    convs = range(num_layers - 1)
+    if strategy == "none":
+        return {"constant": "train"} | {f"conv_{i}": "train" for i in convs}
+    if strategy == "phase":
+        if phase not in PHASES:
+            raise UserError(f"freeze.phase is {phase!r}; expected one of {', '.join(PHASES)}")
+        layers = ["constant", *(f"conv_{i}" for i in convs if PHASES[phase](i))]
+        if phase == "all":
+            layers += [f"to_rgb_{i}" for i in range(num_layers // 2)]
+        return dict.fromkeys(layers, "train")
+    if strategy not in STRATEGIES:
+        raise UserError(f"freeze.strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}")
+    if not 1 <= k <= num_layers:
+        raise UserError(f"freeze.k is {k}; this generator has {num_layers} latents, give 1..{num_layers}")
+    latents = latent_of_layer(num_layers, parity)
+    if strategy == "late":
+        return {name: "train" for name, j in latents.items() if j >= num_layers - k}
+    return {name: f"latent_{j}" for name, j in latents.items()}
+
+
+def labels(params: Mapping[str, Any], trained: Mapping[str, str]) -> dict[str, Any]:
+    """A tree like `Generator.params` with the label of every array, `FROZEN` where none is given."""
+
+    def label(path, _):
+        network, layer = path[0].key, path[1].key
+        return trained.get(layer, FROZEN) if network == "synthesis" else FROZEN
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def optimizer(
+    inner: Callable[[], optax.GradientTransformation], labels: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Gives each label its own optimiser; frozen arrays get zero updates and hold no state.
+
+    Args:
+      inner: makes the optimiser of one label.
+      labels: see `labels`.
+
+    Returns:
+      A transformation whose `update` takes `chosen`, bool [l], where there are "latent_j" labels.
+    """
+    names = set(jax.tree.leaves(labels))
+    transforms = {FROZEN: optax.set_to_zero()}
+    for name in names - {FROZEN}:
+        latent = name.removeprefix("latent_")
+        transforms[name] = when_chosen(inner(), int(latent)) if latent.isdigit() else inner()
+    return optax.multi_transform(transforms, labels)
+
+
+def when_chosen(
+    inner: optax.GradientTransformation, latent: int
+) -> optax.GradientTransformationExtraArgs:
+    """Runs `inner` in the steps that choose `latent`; else updates are zero and its state rests.
+
+    Neither moments nor the step count of a layer move while it is frozen, as in PyTorch >= 2. The choice is
+    traced, so it changes from step to step without a new compilation.
+    """
+
+    def update(updates, state, params=None, *, chosen, **_):
+        new_updates, new_state = inner.update(updates, state, params)
+        keep = chosen[latent]
+        pick = lambda new, old: jnp.where(keep, new, old)  # noqa: E731
+        return (
+            jax.tree.map(lambda u: jnp.where(keep, u, 0), new_updates),
+            jax.tree.map(pick, new_state, state),
+        )
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def scores(
+    loss: Callable[[jax.Array], jax.Array], ws: jax.Array, iterations: int, lr: float = 0.01
+) -> jax.Array:
+    """How far each latent moves in a short optimisation of W+, Gal et al. 2022, section 4.3.
+
+    Args:
+      loss: scalar loss of ws.
+      ws: start [n, l, w_dim].
+      iterations: steps of plain gradient descent.
+      lr: its learning rate.
+
+    Returns:
+      mean |w - w0| over batch and channels, [l].
+    """
+    gradient = jax.grad(loss)
+    moved = jax.lax.fori_loop(0, iterations, lambda _, w: w - lr * gradient(w), ws)
+    return jnp.mean(jnp.abs(moved - ws), axis=(0, 2))
+
+
+def choose(scores: jax.Array, k: int) -> jax.Array:
+    """The k highest of [l] scores, as bool [l]."""
+    _, indices = jax.lax.top_k(scores, k)
+    return jnp.zeros(scores.shape, bool).at[indices].set(True)

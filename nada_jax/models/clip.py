@@ -1,0 +1,367 @@
+"""CLIP (Radford et al. 2021): pictures and texts -> unit features of one space.
+
+The networks are Hugging Face's Flax ones. This is the only module that imports `transformers`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from transformers import CLIPConfig, CLIPTokenizerFast
+from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
+
+from nada_jax import trees
+from nada_jax.errors import UserError
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+OPENAI_VOCABULARY = 49408
+PRECISIONS = ("float32", "bfloat16")
+# Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
+TEXT_BATCHES = (8, 80)
+EPS = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """Text -> token ids without the start and end tokens, and back.
+
+    Attributes:
+      vocabulary: digest of the vocabulary; tokenizers with the same one are equal.
+      start, end: ids of the tokens put around every text.
+      encode, decode: the two ways.
+    """
+
+    vocabulary: str
+    start: int
+    end: int
+    encode: Callable[[str], list[int]] = dataclasses.field(compare=False, repr=False)
+    decode: Callable[[Sequence[int]], str] = dataclasses.field(compare=False, repr=False)
+
+
+@flax.struct.dataclass
+class Clip:
+    """A CLIP; make one with `from_params` or `nada_jax.load_clip`.
+
+    Attributes:
+      params: float32 parameters of Hugging Face's FlaxCLIPModel, nested.
+      config: its configuration as canonical JSON; the configuration object cannot be hashed.
+      tokenizer: see `Tokenizer`.
+      name: how messages and metrics call it.
+      mean, std: of the three colours in [0, 1], for normalising.
+      precision: "float32" or "bfloat16", in which the networks compute.
+    """
+
+    params: dict[str, Any]
+    config: str = flax.struct.field(pytree_node=False, repr=False)
+    tokenizer: Tokenizer = flax.struct.field(pytree_node=False)
+    name: str = flax.struct.field(pytree_node=False, default="clip")
+    mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=MEAN)
+    std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=STD)
+    precision: str = flax.struct.field(pytree_node=False, default="float32")
+
+    @property
+    def module(self) -> FlaxCLIPModule:
+        """The network without its parameters."""
+        return _module(self.config, self.precision)
+
+    @property
+    def image_size(self) -> int:
+        """Side r of the square picture that the network reads."""
+        return self.module.config.vision_config.image_size
+
+    @property
+    def context(self) -> int:
+        """Number of tokens that the network reads, start and end included."""
+        return self.module.config.text_config.max_position_embeddings
+
+    @property
+    def dim(self) -> int:
+        """Length d of a feature."""
+        return self.module.config.projection_dim
+
+    def pixels(self, images: jax.Array, antialias: bool = False) -> jax.Array:
+        """Shorter side to r with bicubic interpolation, centre crop, normalise; nothing is clamped.
+
+        Args:
+          images: [b, h, w, 3] in [-1, 1].
+          antialias: widen the filter when shrinking, as newer libraries do.
+
+        Returns:
+          float32 [b, r, r, 3], what the network reads.
+        """
+        r, (h, w) = self.image_size, images.shape[1:3]
+        rows, columns = _resize(h, min(h, w), r, antialias), _resize(w, min(h, w), r, antialias)
+        x = images.astype(jnp.float32)
+        if rows is not None:
+            x = jnp.einsum("rh,bhwc->brwc", rows, x, precision="highest")
+        if columns is not None:
+            x = jnp.einsum("rw,bhwc->bhrc", columns, x, precision="highest")
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        return x * (0.5 / std) + (0.5 - mean) / std
+
+    def embed_pixels(self, pixels: jax.Array) -> jax.Array:
+        """What `pixels` returned, [b, r, r, 3] -> float32 unit features [b, d]."""
+        return unit(self.module.apply({"params": self.params}, pixels, method=_image_features))
+
+    def embed_images(self, images: jax.Array, antialias: bool = False) -> jax.Array:
+        """[b, h, w, 3] in [-1, 1] -> float32 unit features [b, d]; see `pixels`."""
+        return self.embed_pixels(self.pixels(images, antialias))
+
+    def embed_tokens(self, ids: jax.Array) -> jax.Array:
+        """What `tokenize` returned, [n, context] -> float32 unit features [n, d]."""
+        return unit(self.module.apply({"params": self.params}, ids, method=_text_features))
+
+    def embed_texts(self, texts: Sequence[str]) -> jax.Array:
+        """Texts -> float32 unit features [n, d]; jitted inside, so call it outside of `jit`.
+
+        Raises:
+          UserError: a text is blank.
+        """
+        ids = self.tokenize(texts)
+        size = next((size for size in TEXT_BATCHES if len(ids) <= size), TEXT_BATCHES[-1])
+        padded = np.pad(ids, ((0, -len(ids) % size), (0, 0)), mode="edge")
+        batches = [_embed_tokens(self, batch) for batch in padded.reshape(-1, size, self.context)]
+        return jnp.concatenate(batches)[: len(ids)]
+
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> ids int32 [n, context]: start, the text, end, zeros.
+
+        The network attends backwards only and is read out at the end token, so that the padding
+        never matters. A text that is too long is cut, with a warning that shows what is left.
+
+        Raises:
+          UserError: there is no text, or one is blank.
+        """
+        if isinstance(texts, str) or not texts:
+            raise UserError(f"expected a list of texts for clip {self.name!r}, got {texts!r}")
+        ids = np.zeros((len(texts), self.context), np.int32)
+        cut = []
+        for row, text in zip(ids, texts, strict=True):
+            if not text.strip():
+                raise UserError(f"cannot embed a blank text {text!r} with clip {self.name!r}")
+            tokens = self.tokenizer.encode(text)
+            kept = tokens[: self.context - 2]
+            if len(kept) < len(tokens):
+                cut.append((len(tokens) + 2, self.tokenizer.decode(kept).strip()))
+            row[: len(kept) + 2] = [self.tokenizer.start, *kept, self.tokenizer.end]
+        if cut:
+            (length, kept), others = cut[0], len(cut) - 1
+            reads = f"clip {self.name!r} reads ({self.context})"
+            more = f", and {others} more like it" if others else ""
+            warnings.warn(
+                f'text of {length} tokens is longer than {reads}; kept: "{kept}"{more}',
+                stacklevel=3,
+            )
+        return ids
+
+
+def from_params(
+    params: Mapping[str, Any],
+    config: Mapping[str, Any],
+    directory: str | os.PathLike | None = None,
+    *,
+    name: str = "clip",
+    precision: str = "float32",
+) -> Clip:
+    """Builds a clip from arrays.
+
+    Args:
+      params: {flat path: array} of Hugging Face's FlaxCLIPModel, any float type.
+      config: its `config.json`.
+      directory: where tokenizer files and preprocessor_config.json are looked for. Without them:
+        OpenAI's vocabulary, where the config has its size, and OpenAI's mean and std.
+      name: see `Clip`.
+      precision: see `Clip`.
+
+    Raises:
+      UserError: an unknown precision, arrays that do not make the network, no tokenizer.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    shapes = {path: tuple(array.shape) for path, array in params.items()}
+    expected = param_shapes(config)
+    wrong = sorted(
+        f"{path}: {shapes.get(path, 'missing')}, expected {expected.get(path, 'nothing')}"
+        for path in shapes.keys() | expected.keys()
+        if shapes.get(path) != expected.get(path)
+    )
+    if wrong:
+        raise UserError(f"the arrays do not make clip {name!r}: " + "; ".join(wrong))
+    tree = trees.unflatten({path: jnp.asarray(x, jnp.float32) for path, x in params.items()})
+    described = _canonical(config)
+    text = _module(described, precision).config.text_config
+    tokenizer = load_tokenizer(directory, text.vocab_size)
+    # The network looks for its own end token; 2 is Hugging Face's old default for "the highest id".
+    if text.eos_token_id not in (2, tokenizer.end):
+        raise UserError(
+            f"clip {name!r}: config.json says text_config.eos_token_id={text.eos_token_id}, but "
+            f"its tokenizer ends texts with {tokenizer.end}"
+        )
+    mean, std = MEAN, STD
+    if directory is not None and (Path(directory) / "preprocessor_config.json").is_file():
+        preprocessor = read_json(Path(directory) / "preprocessor_config.json")
+        mean = tuple(preprocessor.get("image_mean", MEAN))
+        std = tuple(preprocessor.get("image_std", STD))
+    return Clip(tree, described, tokenizer, name, mean, std, precision)
+
+
+def param_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """{flat path: shape} of the parameters that a `config.json` asks for; nothing is computed."""
+    module = _module(_canonical(config), "float32")
+    size = module.config.vision_config.image_size
+    context = module.config.text_config.max_position_embeddings
+
+    def init():
+        ids, pixels = jnp.zeros((1, context), jnp.int32), jnp.zeros((1, size, size, 3))
+        return module.init(jax.random.key(0), ids, pixels, None, jnp.arange(context)[None])
+
+    try:
+        tree = jax.eval_shape(init)["params"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"config.json does not describe a CLIP: {error}") from error
+    return {path: tuple(leaf.shape) for path, leaf in trees.flatten(tree).items()}
+
+
+def load_tokenizer(directory: str | os.PathLike | None, vocab_size: int) -> Tokenizer:
+    """The tokenizer in a Hugging Face directory, or OpenAI's where there is none and its size fits.
+
+    Raises:
+      UserError: neither; the message says which file or package is missing.
+    """
+    if directory is not None:
+        directory = Path(directory)
+        whole, parts = (
+            directory / "tokenizer.json",
+            [directory / "vocab.json", directory / "merges.txt"],
+        )
+        if whole.is_file():
+            return _huggingface_tokenizer([whole], tokenizer_file=str(whole))
+        if all(part.is_file() for part in parts):
+            files = {"vocab_file": str(parts[0]), "merges_file": str(parts[1])}
+            return _huggingface_tokenizer(parts, **files)
+    if vocab_size != OPENAI_VOCABULARY:
+        raise UserError(
+            f"no tokenizer for a vocabulary of {vocab_size} tokens: expected tokenizer.json, or "
+            f"vocab.json and merges.txt, in {directory or 'the directory of the clip'}"
+        )
+    return _openai_tokenizer()
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a JSON object; UserError where the file is missing or holds something else."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}; expected a JSON object")
+    return content
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Brings the last axis to length 1, in float32; a zero stays zero, with a finite gradient."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + EPS)
+
+
+def _huggingface_tokenizer(files: Sequence[Path], **named: str) -> Tokenizer:
+    try:
+        tokenizer = CLIPTokenizerFast(**named)
+    except Exception as error:  # the Rust side raises a bare Exception
+        raise UserError(f"{files[0]} is not a CLIP tokenizer: {error}") from error
+    return Tokenizer(
+        hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        lambda text: tokenizer(text, add_special_tokens=False, verbose=False).input_ids,
+        tokenizer.decode,
+    )
+
+
+@functools.cache
+def _openai_tokenizer() -> Tokenizer:
+    try:
+        from instant_clip_tokenizer import Tokenizer as OpenAI
+    except ImportError as error:
+        raise UserError(
+            "the clip has no tokenizer files, and OpenAI's vocabulary is not installed: "
+            "pip install instant-clip-tokenizer"
+        ) from error
+    tokenizer = OpenAI()
+    ends = tokenizer.start_of_text(), tokenizer.end_of_text()
+    return Tokenizer("OpenAI", *ends, tokenizer.encode, tokenizer.decode)
+
+
+def _canonical(config: Mapping[str, Any]) -> str:
+    if config.get("model_type", "clip") != "clip":
+        raise UserError(f"config.json describes a {config['model_type']!r} model; expected 'clip'")
+    return CLIPConfig.from_dict(dict(config)).to_json_string(use_diff=False)
+
+
+@functools.cache
+def _module(config: str, precision: str) -> FlaxCLIPModule:
+    return FlaxCLIPModule(CLIPConfig.from_dict(json.loads(config)), dtype=jnp.dtype(precision))
+
+
+def _image_features(module: FlaxCLIPModule, pixels: jax.Array) -> jax.Array:
+    return module.visual_projection(module.vision_model(pixels).pooler_output)
+
+
+def _text_features(module: FlaxCLIPModule, ids: jax.Array) -> jax.Array:
+    positions = jnp.arange(ids.shape[1])[None]
+    return module.text_projection(module.text_model(ids, None, positions).pooler_output)
+
+
+@jax.jit
+def _embed_tokens(clip: Clip, ids: jax.Array) -> jax.Array:
+    return clip.embed_tokens(ids)
+
+
+def _resize(size: int, shorter: int, r: int, antialias: bool) -> np.ndarray | None:
+    """The matrix [r, size] that resizes one axis and crops its middle; None for the identity.
+
+    The axis goes to r * size / shorter, rounded down as torchvision does.
+    """
+    resized = r * size // shorter
+    if size == resized == r:
+        return None
+    first = round((resized - r) / 2)
+    return _bicubic(size, resized, antialias)[first : first + r]
+
+
+@functools.cache
+def _bicubic(size: int, resized: int, antialias: bool) -> np.ndarray:
+    """Cubic convolution with half-pixel centres, a matrix [resized, size]; Keys 1981, eqs. 4, 6.
+
+    As in PyTorch: plain with a = -0.75 and the border repeated; antialiased with a = -0.5, the
+    kernel stretched by the scale, cut off at the border and normalised.
+    """
+    scale = size / resized
+    a, stretch = (-0.5, max(scale, 1.0)) if antialias else (-0.75, 1.0)
+    centers = (np.arange(resized) + 0.5) * scale - 0.5
+    reach = math.ceil(2 * stretch)
+    taps = np.floor(centers).astype(int)[:, None] + np.arange(-reach, reach + 2)
+    x = np.abs(taps - centers[:, None]) / stretch
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
+    values = np.where(x <= 1, near, np.where(x < 2, far, 0))
+    if antialias:
+        values *= (taps >= 0) & (taps < size)
+        values /= values.sum(axis=1, keepdims=True)
+    matrix = np.zeros((resized, size))
+    np.add.at(matrix, (np.arange(resized)[:, None], taps.clip(0, size - 1)), values)
+    return matrix.astype(np.float32)

@@ -1,0 +1,328 @@
+"""StyleGAN2 generator (Karras et al. 2020), pure functions of arrays in Flax linen.
+
+Latent i of l = 2 log2(size) - 2 drives `conv_i`, and every odd latent drives `to_rgb_{i // 2}` too. Odd
+convolutions double the resolution; noise i stands at side 2^((i + 5) // 2).
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nada_jax import ops, trees
+from nada_jax.errors import UserError
+
+Styles = dict[str, jax.Array]
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """The numbers that fix a generator's shapes.
+
+    Attributes:
+      channels: width at each resolution 4, 8, ..., size.
+      z_dim, w_dim: sizes of the input and the intermediate latent.
+      mapping_layers: depth of the mapping network.
+    """
+
+    channels: tuple[int, ...]
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+
+    @property
+    def size(self) -> int:
+        """Side of the picture in pixels."""
+        return 2 ** (len(self.channels) + 1)
+
+    @property
+    def num_layers(self) -> int:
+        """Latents per image."""
+        return 2 * len(self.channels)
+
+    def noise_sizes(self) -> dict[str, int]:
+        """Side of each noise buffer, by name."""
+        return {f"conv_{i}": 2 ** ((i + 5) // 2) for i in range(self.num_layers - 1)}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Flat path -> shape of every array of a native generator file."""
+        params = jax.eval_shape(lambda: init_params(self, jax.random.key(0)))
+        return (
+            {path: leaf.shape for path, leaf in trees.flatten(params).items()}
+            | {f"noise.{name}": (side, side) for name, side in self.noise_sizes().items()}
+            | {"latent_avg": (self.w_dim,)}
+        )
+
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> "Architecture":
+        """Reads the architecture from the shapes of native parameters.
+
+        Args:
+          shapes: flat path -> shape, as in `shapes()`; more paths than needed do no harm.
+
+        Raises:
+          UserError: the shapes are not those of a StyleGAN2 generator.
+        """
+        convs = sorted(
+            int(match[1])
+            for path in shapes
+            if (match := re.fullmatch(r"synthesis\.conv_(\d+)\.weight", path))
+        )
+        denses = [path for path in shapes if re.fullmatch(r"mapping\.dense_\d+\.weight", path)]
+        if len(convs) < 3 or len(convs) % 2 == 0 or convs != list(range(len(convs))) or not denses:
+            raise UserError(
+                f"not a StyleGAN2 generator: it has {len(convs)} styled convolutions and "
+                f"{len(denses)} mapping layers, where a generator of side 2^n has 2n - 3 and at least 1"
+            )
+        return cls(
+            channels=tuple(int(shapes[f"synthesis.conv_{i}.weight"][3]) for i in convs[::2]),
+            z_dim=int(shapes["mapping.dense_0.weight"][0]),
+            w_dim=int(shapes["mapping.dense_0.weight"][1]),
+            mapping_layers=len(denses),
+        )
+
+
+class Dense(nn.Module):
+    """Equalised dense layer; see `ops.dense`."""
+
+    features: int
+    lr_mul: float = 1.0
+    bias_init: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        spread = nn.initializers.normal(1.0 / self.lr_mul)
+        weight = self.param("weight", spread, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
+        return ops.dense(x, weight, bias, self.lr_mul)
+
+
+class MappingNetwork(nn.Module):
+    """z [b, z_dim] -> w [b, w_dim]: pixel norm, then dense layers of learning rate times 0.01."""
+
+    architecture: Architecture
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        w = ops.pixel_norm(z)
+        for i in range(self.architecture.mapping_layers):
+            w = Dense(self.architecture.w_dim, lr_mul=0.01, name=f"dense_{i}")(w)
+            w = ops.fused_leaky_relu(w)
+        return w
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, activation."""
+
+    in_channels: int
+    channels: int
+    up: bool
+
+    def setup(self):
+        shape = (3, 3, self.in_channels, self.channels)
+        self.weight = self.param("weight", nn.initializers.normal(1.0), shape)
+        self.noise_strength = self.param("noise_strength", nn.initializers.zeros, ())
+        self.bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        self.modulation = Dense(self.in_channels, bias_init=1.0)
+
+    def __call__(self, x: jax.Array, style: jax.Array, noise: jax.Array | None) -> jax.Array:
+        """x [b, h, w, i], style [b, i], noise [1 or b, h', w'] -> [b, h', w', o]."""
+        x = ops.modulated_conv(x, self.weight, style, up=self.up)
+        if noise is not None:
+            x = x + (self.noise_strength * noise[..., None]).astype(x.dtype)
+        return ops.fused_leaky_relu(x + self.bias.astype(x.dtype))
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution without demodulation; its output stays float32."""
+
+    in_channels: int
+
+    def setup(self):
+        shape = (1, 1, self.in_channels, 3)
+        self.weight = self.param("weight", nn.initializers.normal(1.0), shape)
+        self.bias = self.param("bias", nn.initializers.zeros, (3,))
+        self.modulation = Dense(self.in_channels, bias_init=1.0)
+
+    def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
+        """x [b, h, w, i], style [b, i] -> float32 [b, h, w, 3]."""
+        rgb = ops.modulated_conv(x, self.weight, style, demodulate=False)
+        return rgb.astype(jnp.float32) + self.bias
+
+
+class SynthesisNetwork(nn.Module):
+    """Latents -> styles -> picture."""
+
+    architecture: Architecture
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        channels = self.architecture.channels
+        shape = (4, 4, channels[0])
+        self.constant = self.param("constant", nn.initializers.normal(1.0), shape)
+        self.convs = [
+            StyledConv(channels[i // 2], channels[(i + 1) // 2], up=i % 2 == 1, name=f"conv_{i}")
+            for i in range(self.architecture.num_layers - 1)
+        ]
+        self.to_rgbs = [ToRGB(c, name=f"to_rgb_{i}") for i, c in enumerate(channels)]
+
+    def styles(self, ws: jax.Array) -> Styles:
+        """ws [b, l, w_dim] -> the style vector [b, i] of every modulated layer, by its name."""
+        return {f"conv_{i}": conv.modulation(ws[:, i]) for i, conv in enumerate(self.convs)} | {
+            f"to_rgb_{i}": rgb.modulation(ws[:, 2 * i + 1]) for i, rgb in enumerate(self.to_rgbs)
+        }
+
+    def render(self, styles: Styles, noise: Mapping[str, jax.Array]) -> jax.Array:
+        """Styles and noise ([1 or b, side, side] by convolution, or empty) -> [b, size, size, 3]."""
+        batch = styles["conv_0"].shape[0]
+        x = jnp.broadcast_to(self.constant, (batch, *self.constant.shape)).astype(self.dtype)
+        image = None
+        for i, conv in enumerate(self.convs):
+            x = conv(x, styles[f"conv_{i}"], noise.get(f"conv_{i}"))
+            if i % 2 == 0:
+                rgb = self.to_rgbs[i // 2](x, styles[f"to_rgb_{i // 2}"])
+                image = rgb if image is None else ops.upsample(image) + rgb
+        return image
+
+    def __call__(self, ws: jax.Array, noise: Mapping[str, jax.Array]) -> jax.Array:
+        return self.render(self.styles(ws), noise)
+
+
+def init_params(architecture: Architecture, key: jax.Array) -> dict[str, Any]:
+    """Random parameters {"mapping": ..., "synthesis": ...}, distributed as before training."""
+    keys = jax.random.split(key)
+    z = jnp.zeros((1, architecture.z_dim))
+    ws = jnp.zeros((1, architecture.num_layers, architecture.w_dim))
+    return {
+        "mapping": MappingNetwork(architecture).init(keys[0], z)["params"],
+        "synthesis": SynthesisNetwork(architecture).init(keys[1], ws, {})["params"],
+    }
+
+
+@flax.struct.dataclass
+class Generator:
+    """A StyleGAN2 generator: weights that pass through jit and grad, and a static architecture.
+
+    Attributes:
+      params: {"mapping": ..., "synthesis": ...}, float32.
+      noise: noise buffers {"conv_i": [side, side]}.
+      latent_avg: mean of w, [w_dim].
+      architecture: static sizes.
+      precision: "float32" or "bfloat16", what the synthesis network computes in.
+    """
+
+    params: dict[str, Any]
+    noise: dict[str, jax.Array]
+    latent_avg: jax.Array
+    architecture: Architecture = flax.struct.field(pytree_node=False)
+    precision: str = flax.struct.field(pytree_node=False, default="float32")
+
+    @classmethod
+    def create(cls, architecture: Architecture, key: jax.Array) -> "Generator":
+        """An untrained generator with random noise buffers."""
+        sides = architecture.noise_sizes()
+        keys = jax.random.split(key, len(sides) + 1)
+        noise = {
+            name: jax.random.normal(k, (side, side))
+            for k, (name, side) in zip(keys[1:], sides.items(), strict=True)
+        }
+        params = init_params(architecture, keys[0])
+        return cls(params, noise, jnp.zeros(architecture.w_dim), architecture)
+
+    @property
+    def size(self) -> int:
+        """Side of the picture in pixels."""
+        return self.architecture.size
+
+    @property
+    def num_layers(self) -> int:
+        """Latents per image, l."""
+        return self.architecture.num_layers
+
+    def map(self, z: jax.Array) -> jax.Array:
+        """Mapping network: z [b, z_dim] -> w [b, w_dim]."""
+        network = MappingNetwork(self.architecture)
+        return network.apply({"params": self.params["mapping"]}, z)
+
+    def broadcast(self, ws: jax.Array) -> jax.Array:
+        """Gives every layer its latent: [b, w_dim] -> [b, l, w_dim]; W+ passes as it is."""
+        if ws.ndim == 2:
+            ws = jnp.repeat(ws[:, None], self.num_layers, axis=1)
+        expected = (self.num_layers, self.architecture.w_dim)
+        if ws.ndim != 3 or ws.shape[1:] != expected:
+            raise ValueError(
+                f"ws has shape {ws.shape}; expected [b, {expected[1]}] or [b, {expected[0]}, "
+                f"{expected[1]}]"
+            )
+        return ws
+
+    def truncate(self, ws: jax.Array, psi: float | jax.Array) -> jax.Array:
+        """Truncation trick, Karras et al. 2019: latent_avg + psi * (ws - latent_avg)."""
+        return self.latent_avg + psi * (ws - self.latent_avg)
+
+    def mix(self, ws: jax.Array, others: jax.Array, crossover: jax.Array) -> jax.Array:
+        """Style mixing, Karras et al. 2019.
+
+        Args:
+          ws, others: [b, w_dim] or [b, l, w_dim].
+          crossover: [b] or scalar; layers before it take `ws`, the rest `others`.
+
+        Returns:
+          [b, l, w_dim].
+        """
+        before = jnp.arange(self.num_layers) < jnp.reshape(crossover, (-1, 1))
+        return jnp.where(before[..., None], self.broadcast(ws), self.broadcast(others))
+
+    def styles(self, ws: jax.Array) -> Styles:
+        """StyleSpace (Wu et al. 2021): the style [b, i] of every modulated layer, by name.
+
+        Args:
+          ws: [b, w_dim] or [b, l, w_dim].
+        """
+        return self._synthesis(self.broadcast(ws), method=SynthesisNetwork.styles)
+
+    def synthesize(self, ws: jax.Array, noise: str | jax.Array = "const") -> jax.Array:
+        """Draws pictures.
+
+        Args:
+          ws: [b, w_dim] or [b, l, w_dim].
+          noise: "const" (the generator's buffers), "none", or a PRNG key for fresh noise.
+
+        Returns:
+          [b, size, size, 3] float32, about -1..1.
+        """
+        return self.synthesize_styles(self.styles(ws), noise)
+
+    def synthesize_styles(self, styles: Styles, noise: str | jax.Array = "const") -> jax.Array:
+        """Draws pictures from StyleSpace; see `styles` and `synthesize`."""
+        batch = styles["conv_0"].shape[0]
+        maps = self._noise(noise, batch)
+        return self._synthesis(styles, maps, method=SynthesisNetwork.render)
+
+    def _synthesis(self, *args, method):
+        network = SynthesisNetwork(self.architecture, dtype=PRECISIONS[self.precision])
+        return network.apply({"params": self.params["synthesis"]}, *args, method=method)
+
+    def _noise(self, noise: str | jax.Array, batch: int) -> dict[str, jax.Array]:
+        if isinstance(noise, str):
+            if noise == "none":
+                return {}
+            if noise == "const":
+                return {name: buffer[None] for name, buffer in self.noise.items()}
+            raise ValueError(f'noise is {noise!r}; expected "const", "none" or a PRNG key')
+        return {
+            name: jax.random.normal(jax.random.fold_in(noise, i), (batch, side, side))
+            for i, (name, side) in enumerate(self.architecture.noise_sizes().items())
+        }
+
+
+def mean_latent(generator: Generator, key: jax.Array, samples: int = 4096) -> jax.Array:
+    """The mean of w over fresh samples [w_dim]; what truncation pulls towards."""
+    z = jax.random.normal(key, (samples, generator.architecture.z_dim))
+    return jnp.mean(generator.map(z), axis=0)

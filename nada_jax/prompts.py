@@ -1,0 +1,149 @@
+"""Prompt templates, and the directions in CLIP's space that they give (Gal et al. 2022, eq. 3)."""
+
+from collections.abc import Sequence
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from nada_jax.errors import UserError
+from nada_jax.models.clip import Clip, unit
+
+_PHOTOS = (
+    "bad", "low resolution", "cropped", "bright", "dark", "close-up", "black and white",
+    "pixelated", "jpeg corrupted", "blurry", "good",
+)  # fmt: skip
+_LOOKS = ("hard to see", "clean", "dirty", "cool", "large", "nice", "weird", "small")
+_WORKS = (
+    "a sculpture", "a rendering", "a tattoo", "a drawing", "a painting", "a doodle", "a sketch",
+    "a rendition", "a photo", "graffiti", "art", "itap",
+)  # fmt: skip
+_MATERIALS = ("embroidered", "plastic", "origami", "toy", "cartoon", "plushie")
+
+# The 79 templates of the official code, those that CLIP's authors wrote for ImageNet.
+TEMPLATES = (
+    *(
+        frame
+        for article in ("a", "the")
+        for frame in (
+            *(f"a {photo} photo of {article} {{}}." for photo in _PHOTOS),
+            *(f"a photo of {article} {look} {{}}." for look in _LOOKS),
+            *(f"{work} of {article} {{}}." for work in _WORKS),
+            *(f"{article} {material} {{}}." for material in _MATERIALS),
+            f"{article} {{}} in a video game.",
+        )
+    ),
+    "a photo of my {}.",
+    "itap of my {}.",
+    "a photo of one {}.",
+)
+
+# What a crop may show, for the patch loss.
+PART_TEMPLATES = (
+    "the paw of a {}.",
+    "the nose of a {}.",
+    "the eye of the {}.",
+    "the ears of a {}.",
+    "an eye of a {}.",
+    "the tongue of a {}.",
+    "the fur of the {}.",
+    "colorful {} fur.",
+    "a snout of a {}.",
+    "the teeth of the {}.",
+    "the {}s fangs.",
+    "a claw of the {}.",
+    "the face of the {}",
+    "a neck of a {}",
+    "the head of the {}",
+)
+
+
+def features(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) -> jax.Array:
+    """Unit features of a text in t templates, [t, d].
+
+    Raises:
+      UserError: the text is blank.
+    """
+    check(text=text)
+    return clip.embed_texts([template.format(text) for template in templates])
+
+
+def mean_feature(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) -> jax.Array:
+    """Unit mean of `features`, [d]; two of them give the cosine of the manifold loss."""
+    return unit(jnp.mean(features(clip, text, templates), axis=0))
+
+
+def text_direction(
+    clip: Clip, source: str, target: str, templates: Sequence[str] = TEMPLATES
+) -> jax.Array:
+    """Unit mean over the templates of feature(target) - feature(source), Gal et al. 2022, eq. 3.
+
+    Args:
+      clip: whose space the direction is in.
+      source, target: two class texts, such as "photo" and "sketch".
+      templates: frames with one `{}`.
+
+    Returns:
+      [d].
+
+    Raises:
+      UserError: a text is blank, or both are the same, between which there is no direction.
+    """
+    return _directions(clip, source, target, [list(templates)])[0]
+
+
+def part_directions(clip: Clip, source: str, target: str) -> jax.Array:
+    """`text_direction` of each part of the source and the target, [15, d], for the patch loss.
+
+    Raises:
+      UserError: as `text_direction`.
+    """
+    frames = [[template.format(part) for template in TEMPLATES] for part in PART_TEMPLATES]
+    return _directions(clip, source, target, frames)
+
+
+@flax.struct.dataclass
+class Targets:
+    """What two texts ask of a picture, in one clip's space; all of unit length.
+
+    Attributes:
+      direction: from source to target [d], for the directional loss.
+      target: feature of "a {target}" [d], for the global loss.
+      bare: feature of the target as it stands [d], for the adaptive layer choice.
+      cosine: between the mean features of source and target, [], for the manifold loss.
+      parts: directions of the parts [15, d], for the patch loss, or None.
+    """
+
+    direction: jax.Array
+    target: jax.Array
+    bare: jax.Array
+    cosine: jax.Array
+    parts: jax.Array | None = None
+
+
+def targets(clip: Clip, source: str, target: str, *, parts: bool = False) -> Targets:
+    """Computes `Targets` once, before training; `parts` (2,370 texts) only on demand."""
+    article, bare = clip.embed_texts([f"a {target}", target])
+    return Targets(
+        direction=text_direction(clip, source, target),
+        target=article,
+        bare=bare,
+        cosine=mean_feature(clip, source) @ mean_feature(clip, target),
+        parts=part_directions(clip, source, target) if parts else None,
+    )
+
+
+def _directions(clip: Clip, source: str, target: str, frames: Sequence[Sequence[str]]) -> jax.Array:
+    """One unit direction [p, d] for each of p lists of equally many frames."""
+    check(**{"text.source": source, "text.target": target})
+    if source.strip() == target.strip():
+        raise UserError(f"text.source and text.target are both {source!r}; expected two texts")
+    texts = [frame.format(text) for text in (source, target) for part in frames for frame in part]
+    of_source, of_target = clip.embed_texts(texts).reshape(2, len(frames), -1, clip.dim)
+    return unit(jnp.mean(of_target - of_source, axis=1))
+
+
+def check(**texts: str) -> None:
+    for field, text in texts.items():
+        if not text.strip():
+            raise UserError(f"{field} is blank ({text!r}); expected words such as 'pencil sketch'")

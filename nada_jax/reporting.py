@@ -1,0 +1,109 @@
+"""What a run tells: progress, metrics, plots."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nada_jax import files
+
+
+class Progress:
+    """A bar with loss, ms per step and time left on a terminal; plain lines elsewhere.
+
+    Args:
+      total: steps of the whole run.
+      done: steps that an earlier run has done.
+      every: plain lines come this often.
+    """
+
+    def __init__(self, total: int, done: int, every: int):
+        self.total, self.step, self.every = total, done, every
+        self.start, self.first = time.perf_counter(), done
+        self.bar = None
+        if sys.stderr.isatty():
+            form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]"
+            self.bar = tqdm(total=total, initial=done, unit="step", bar_format=form)
+
+    def advance(self, steps: int, loss: float, ms: float) -> None:
+        """Reports `steps` more steps, with the last loss and the milliseconds of one step."""
+        before, self.step = self.step, self.step + steps
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {loss:.4f}, {ms:.0f} ms/step")
+            self.bar.update(steps)
+        elif self.step // self.every > before // self.every or self.step == self.total:
+            left = (self.total - self.step) * ms / 1000
+            print(
+                f"step {self.step}/{self.total}  loss {loss:.4f}  {ms:.0f} ms/step  "
+                f"{int(left // 60)}:{int(left % 60):02d} left",
+                flush=True,
+            )
+
+    def say(self, line: str) -> None:
+        """Prints a line without breaking the bar."""
+        tqdm.write(line) if self.bar is not None else print(line, flush=True)
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a line that a killed run left half-written is dropped."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def write_metrics(path: Path, rows: list[Mapping[str, Any]]) -> None:
+    """Writes a whole metrics file atomically."""
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_metrics(path: Path, rows: list[Mapping[str, Any]]) -> None:
+    """Adds lines to a metrics file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: str) -> None:
+    """Draws the loss and its terms over the steps, with a running mean, as PNG.
+
+    Args:
+      rows: objects with `step`, `loss` and the terms of the loss.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot  # half a second that only this plot needs
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    names = [name for name in rows[0] if name not in ("step", "ms", "chosen")]
+    if len(names) == 2:  # the loss and the only term that it is made of
+        names = names[:1]
+    steps = [row["step"] for row in rows]
+    for name in names:
+        values = [row[name] for row in rows]
+        mean, means = values[0], []
+        for value in values:
+            mean = 0.9 * mean + 0.1 * value
+            means.append(mean)
+        line = axes.plot(steps, means, label=name)[0]
+        axes.plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
+    axes.set(xlabel="step", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    pyplot.close(figure)

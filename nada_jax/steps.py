@@ -1,0 +1,227 @@
+"""The training step of StyleGAN-NADA (Gal et al. 2022): one pure function under one jit."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from nada_jax import freezing
+from nada_jax.losses import clip as clip_losses
+from nada_jax.losses import pixel
+from nada_jax.models.clip import Clip
+from nada_jax.models.stylegan2 import Generator
+from nada_jax.prompts import Targets
+
+Metrics = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes from step to step.
+
+    Attributes:
+      step: number of finished steps, int32.
+      params: the adapted generator's parameters, like `Generator.params`.
+      opt_state: the optimiser's state; empty for frozen parameters.
+      chosen: bool [l], the latents whose layers train now.
+    """
+
+    step: jax.Array
+    params: dict[str, Any]
+    opt_state: Any
+    chosen: jax.Array
+
+
+@flax.struct.dataclass
+class Frozen:
+    """All that the step reads and never changes: arguments of the step, not captured constants."""
+
+    generator: Generator
+    clips: tuple[Clip, ...]
+    targets: tuple[Targets, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Static choices of the step; each is explained in `configs/default.py`."""
+
+    batch_size: int = 2
+    clip_weights: tuple[float, ...] = (1.0,)
+    directional: float = 1.0
+    global_: float = 0.0
+    manifold: float = 0.0
+    patch: float = 0.0
+    patch_fraction: float = 0.5
+    l2: float = 0.0
+    antialias: bool = False
+    mixing: float = 0.0
+    noise: str = "independent"
+    adaptive: bool = False
+    k: int = 1
+    iterations: int = 1
+    selection_batch: int = 8
+    every: int = 1
+
+
+def init_state(generator: Generator, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step: the adapted generator starts as a copy of the source."""
+    params = jax.tree.map(jnp.copy, generator.params)  # the step donates its state, not the source
+    chosen = jnp.zeros(generator.num_layers, bool)
+    return TrainState(jnp.int32(0), params, optimizer.init(params), chosen)
+
+
+def draw_latents(generator: Generator, key: jax.Array, batch: int, mixing: float = 0.0) -> jax.Array:
+    """Draws ws [batch, l, w_dim]; with probability `mixing` an element mixes two z at a random layer."""
+    keys = jax.random.split(key, 4)
+    z_dim, layers = generator.architecture.z_dim, generator.num_layers
+    ws = generator.broadcast(generator.map(jax.random.normal(keys[0], (batch, z_dim))))
+    if mixing:
+        others = generator.map(jax.random.normal(keys[1], (batch, z_dim)))
+        crossover = jax.random.randint(keys[2], (batch,), 1, layers)
+        mixed = jax.random.bernoulli(keys[3], mixing, (batch,))
+        ws = generator.mix(ws, others, jnp.where(mixed, crossover, layers))
+    return ws
+
+
+def guidance(
+    source: jax.Array, adapted: jax.Array, frozen: Frozen, key: jax.Array, recipe: Recipe
+) -> tuple[jax.Array, Metrics]:
+    """The loss between two pictures: a sum over CLIPs of weight * sum of lambda * term, plus L2.
+
+    Args:
+      source, adapted: [b, h, w, 3] in about -1..1.
+      key: draws the places of the patches.
+
+    Returns:
+      The scalar loss, and each term's mean (over the CLIPs by weight), unweighted by its lambda.
+    """
+    terms: dict[str, jax.Array] = {}
+    total = jnp.float32(0)
+
+    def add(name: str, losses: jax.Array, weight: float, share: float = 1.0):
+        nonlocal total
+        loss = jnp.mean(losses)
+        total += weight * loss
+        terms[name] = terms.get(name, 0.0) + share * loss
+
+    whole = recipe.directional or recipe.global_ or recipe.manifold
+    for clip, targets, clip_weight in zip(
+        frozen.clips, frozen.targets, recipe.clip_weights, strict=True
+    ):
+        share = clip_weight / sum(recipe.clip_weights)
+        if whole:
+            before = clip.embed_images(source, antialias=recipe.antialias)
+            after = clip.embed_images(adapted, antialias=recipe.antialias)
+        if recipe.directional:
+            losses = clip_losses.directional(before, after, targets.direction)
+            add("directional", losses, clip_weight * recipe.directional, share)
+        if recipe.global_:
+            losses = clip_losses.global_(after, targets.target)
+            add("global_", losses, clip_weight * recipe.global_, share)
+        if recipe.manifold:
+            losses = clip_losses.manifold(before, after, targets.cosine)
+            add("manifold", losses, clip_weight * recipe.manifold, share)
+        if recipe.patch:
+            size = max(1, round(recipe.patch_fraction * min(source.shape[1:3])))
+            centers = clip_losses.crop_centers(key, *source.shape[:3], size)
+            crops = [
+                clip.embed_images(
+                    clip_losses.crops(images, centers, size), antialias=recipe.antialias
+                )
+                for images in (source, adapted)
+            ]
+            losses = clip_losses.patch(*crops, targets.parts)
+            add("patch", losses, clip_weight * recipe.patch, share)
+    if recipe.l2:
+        add("l2", pixel.l2(source, adapted), recipe.l2)
+    return total, terms
+
+
+def select(
+    params: Any, frozen: Frozen, ws: jax.Array, noise: str | jax.Array, recipe: Recipe
+) -> tuple[jax.Array, jax.Array]:
+    """Adaptive layer choice, Gal et al. 2022, section 4.3.
+
+    Args:
+      params: the adapted generator's.
+      ws: fresh latents [n, l, w_dim].
+
+    Returns:
+      Which latents' layers train, bool [l], and the scores [l].
+    """
+    generator = frozen.generator.replace(params=params)
+
+    def loss(ws):
+        images = generator.synthesize(ws, noise)
+        return sum(
+            weight * jnp.mean(clip_losses.global_(clip.embed_images(images, recipe.antialias), t.bare))
+            for clip, t, weight in zip(
+                frozen.clips, frozen.targets, recipe.clip_weights, strict=True
+            )
+        )
+
+    scores = freezing.scores(loss, ws, recipe.iterations)
+    return freezing.choose(scores, recipe.k), scores
+
+
+def make_loss(recipe: Recipe) -> Callable[..., tuple[jax.Array, Metrics]]:
+    """The loss of the adapted generator's parameters, given the latents.
+
+    Returns:
+      loss(params, frozen, ws, key) -> (scalar, metrics), differentiable in params.
+    """
+
+    def loss(params, frozen: Frozen, ws: jax.Array, key: jax.Array):
+        keys = jax.random.split(key, 3)
+        noises = {
+            "independent": (keys[0], keys[1]),  # as the official twin generators
+            "shared": (keys[0], keys[0]),
+        }.get(recipe.noise, (recipe.noise, recipe.noise))
+        adapted = frozen.generator.replace(params=params)
+        source_images = jax.lax.stop_gradient(frozen.generator.synthesize(ws, noises[0]))
+        adapted_images = adapted.synthesize(ws, noises[1])
+        return guidance(source_images, adapted_images, frozen, keys[2], recipe)
+
+    return loss
+
+
+def make_train_step(
+    recipe: Recipe, optimizer: optax.GradientTransformationExtraArgs
+) -> Callable[[TrainState, Frozen, jax.Array], tuple[TrainState, Metrics]]:
+    """Builds the training step.
+
+    Args:
+      recipe: static choices.
+      optimizer: from `freezing.optimizer`.
+
+    Returns:
+      train_step(state, frozen, run_key) -> (state, metrics). A step draws its numbers from
+      fold_in(run_key, state.step), so a resumed run is the run that was not interrupted.
+    """
+    loss_of = make_loss(recipe)
+
+    def train_step(state: TrainState, frozen: Frozen, run_key: jax.Array):
+        key = jax.random.fold_in(run_key, state.step)
+        latent_key, selection_key, loss_key = jax.random.split(key, 3)
+
+        chosen = state.chosen
+        if recipe.adaptive:
+            def selected():
+                ws = draw_latents(frozen.generator, selection_key, recipe.selection_batch)
+                noise = selection_key if recipe.noise in ("independent", "shared") else recipe.noise
+                return select(state.params, frozen, ws, noise, recipe)[0]
+
+            chosen = jax.lax.cond(state.step % recipe.every == 0, selected, lambda: state.chosen)
+
+        ws = draw_latents(frozen.generator, latent_key, recipe.batch_size, recipe.mixing)
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, terms), grads = gradient(state.params, frozen, ws, loss_key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, chosen=chosen)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, chosen), {"loss": loss} | terms
+
+    return train_step

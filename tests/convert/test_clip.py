@@ -1,0 +1,149 @@
+import json
+import shutil
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from convert import clip as conversion
+from nada_jax import trees
+from nada_jax.errors import UserError
+from nada_jax.models import clip as models
+
+
+@pytest.fixture(scope="module")
+def official(golden_weights):
+    return golden_weights("clip ViT-B/32", 1235)
+
+
+@pytest.fixture
+def avatar_directory(shared, tmp_path):
+    """A writable copy of the small Hugging Face CLIP."""
+    copy = tmp_path / "source"
+    copy.mkdir()
+    for file in shared("weights/clip-avatar-p8").iterdir():
+        shutil.copyfile(file, copy / file.name)
+    return copy
+
+
+def from_pretrained(directory):
+    """What Hugging Face reads from a directory, by flat path; what is missing would be random."""
+    from transformers import FlaxCLIPModel
+
+    return trees.flatten(FlaxCLIPModel.from_pretrained(directory).params)
+
+
+def test_a_hugging_face_directory_becomes_a_flax_one(avatar_directory, tmp_path, avatar_clip):
+    matches = conversion.convert(avatar_directory, tmp_path / "out")
+    arrays = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
+    assert len(arrays) == len(matches) and all(x.dtype == np.float16 for x in arrays.values())
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        file.name for file in avatar_directory.iterdir()
+    }
+    read = from_pretrained(tmp_path / "out")
+    expected = trees.flatten(avatar_clip.params)
+    assert read.keys() == expected.keys()
+    for path, array in expected.items():
+        np.testing.assert_array_equal(read[path], array)
+    assert {file.name for file in tmp_path.iterdir()} == {"source", "out"}
+
+
+def test_an_openai_state_dict_becomes_a_flax_directory(official, tmp_path):
+    torch = pytest.importorskip("torch")
+    extras = {"input_resolution": 32, "context_length": 77, "vocab_size": 49408}
+    tensors = {key: torch.tensor(x).half() for key, x in official.items()}
+    torch.save(tensors | {k: torch.tensor(x) for k, x in extras.items()}, tmp_path / "clip.pt")
+    matches = conversion.convert(tmp_path / "clip.pt", tmp_path / "out")
+    assert sum(match.destination is None for match in matches) == 3
+    read = from_pretrained(tmp_path / "out")
+    expected, _, _ = conversion.from_openai(official)
+    assert read.keys() == expected.keys()
+    for path, array in expected.items():
+        np.testing.assert_array_equal(read[path], array.astype(np.float16))
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    clip = models.from_params(read, config, tmp_path / "out")
+    assert (clip.image_size, clip.context, clip.dim) == (32, 77, 64)
+    assert clip.tokenizer.end == config["text_config"]["eos_token_id"] == 49407
+
+
+def test_bfloat16_stays_bfloat16_and_position_ids_are_dropped(avatar_directory, tmp_path):
+    path = avatar_directory / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    arrays = {key: x.astype(ml_dtypes.bfloat16) for key, x in arrays.items()}
+    arrays["text_model.embeddings.position_ids"] = np.arange(32)[None]
+    safetensors.numpy.save_file(arrays, path, {"format": "pt"})
+    conversion.convert(avatar_directory, tmp_path / "out")
+    with safetensors.safe_open(tmp_path / "out" / "model.safetensors", "numpy") as file:
+        assert file.metadata() == {"format": "flax"}
+        assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"BF16"}  # noqa: SIM118
+
+
+def test_pickled_hugging_face_weights_are_read(avatar_directory, avatar_clip):
+    torch = pytest.importorskip("torch")
+    arrays = safetensors.numpy.load_file(avatar_directory / "model.safetensors")
+    torch.save(
+        {k: torch.tensor(x) for k, x in arrays.items()}, avatar_directory / "pytorch_model.bin"
+    )
+    (avatar_directory / "model.safetensors").unlink()
+    params, _ = conversion.load_torch_directory(avatar_directory)
+    for path, array in trees.flatten(avatar_clip.params).items():
+        np.testing.assert_array_equal(params[path], array)
+
+
+def test_misfits_are_told_together(official):
+    wrong = {key: x for key, x in official.items() if key != "ln_final.bias"}
+    wrong["visual.proj"] = np.zeros((64, 32), np.float32)
+    with pytest.raises(UserError) as error:
+        conversion.from_openai(wrong, what="clip.pt")
+    assert "nothing gives text_model.final_layer_norm.bias (64,)" in str(error.value)
+    assert "text_projection.kernel has shape (64, 64), expected (64, 32)" in str(error.value)
+    with pytest.raises(UserError, match="2 problems: .*one.*two"):
+        conversion.from_openai(official | {"one": np.zeros(1), "two": np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"visual.layer1.0.conv1.weight": np.zeros(1)}, "ResNet.*ViT-B/32"),
+        ({"weight": np.zeros(1)}, "not an OpenAI CLIP"),
+    ],
+)
+def test_other_networks_are_refused(arrays, said):
+    with pytest.raises(UserError, match=f"clip.pt is {said}|clip.pt is a CLIP with a {said}"):
+        conversion.from_openai(arrays, what="clip.pt")
+
+
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"model": {"w": torch.ones(1)}}, tmp_path / "clip.pt")
+    with pytest.raises(UserError, match="not a plain state dict.* it has model"):
+        conversion.convert(tmp_path / "clip.pt", tmp_path / "out")
+
+
+def test_wrong_sources_and_destinations_leave_nothing_behind(avatar_directory, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("kept")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    truncated = avatar_directory / "model.safetensors"
+    truncated.write_bytes(truncated.read_bytes()[:1000])
+    for source, destination, said in (
+        (avatar_directory, full, "full exists already"),
+        (avatar_directory, tmp_path / "out", "not a whole safetensors file"),
+        (empty, tmp_path / "out", "config.json"),
+        (tmp_path / "absent", tmp_path / "out", "does not exist"),
+        (full / "mine.txt", tmp_path / "out", "neither a directory nor"),
+    ):
+        with pytest.raises(UserError, match=said):
+            conversion.convert(source, destination)
+    assert [file.name for file in full.iterdir()] == ["mine.txt"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_native_weights_are_not_converted_again(avatar_directory, tmp_path):
+    conversion.convert(avatar_directory, tmp_path / "out")
+    with pytest.raises(UserError, match="native .* already"):
+        conversion.convert(tmp_path / "out", tmp_path / "again")

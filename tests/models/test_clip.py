@@ -1,0 +1,141 @@
+import json
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from nada_jax.errors import UserError
+from nada_jax.models import clip as models
+
+
+def nhwc(images):
+    return jnp.asarray(images.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_pixels_match_the_official_preprocessing(golden_clip, golden, assert_close, antialias):
+    reference = golden("clip_losses.npz")
+    pixels = golden_clip.pixels(nhwc(reference["source"]), antialias)
+    expected = reference[f"{golden_clip.name}_pixels" + "_antialias" * antialias]
+    assert_close(pixels, nhwc(expected))
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("size", [(50, 83), (83, 50), (64, 90), (150, 200), (64, 64)])
+def test_pixels_match_torch_on_any_size(avatar_clip, assert_close, size, antialias):
+    torch = pytest.importorskip("torch")
+    r, short = 64, min(size)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(images.transpose(0, 3, 1, 2)) / 2 + 0.5,
+        [int(r * side / short) for side in size],
+        mode="bicubic",
+        antialias=antialias,
+    ).numpy()
+    top, left = (round((side - r) / 2) for side in resized.shape[2:])
+    cropped = resized[:, :, top : top + r, left : left + r].transpose(0, 2, 3, 1)
+    expected = (cropped - np.array(models.MEAN)) / np.array(models.STD)
+    assert_close(avatar_clip.pixels(images, antialias), expected)
+
+
+def test_image_features_match_the_official_clip(golden_clip, golden, assert_close):
+    reference = golden("clip_losses.npz")
+    features = golden_clip.embed_images(nhwc(reference["source"]))
+    assert_close(features, reference[f"{golden_clip.name}_image_features"])
+    assert_close(jnp.linalg.norm(features, axis=-1), np.ones(3), 1e-6)
+
+
+def test_tokens_match_openai(golden_clip, golden):
+    reference, frames = golden("clip_losses.npz"), golden("templates.json")["imagenet"]
+    for text in ("photo", "sketch"):
+        ids = golden_clip.tokenize([frame.format(text) for frame in frames])
+        assert (ids == reference[f"tokens_79_{text}"]).all()
+
+
+def test_features_match_hugging_face_torch(avatar_clip, shared, assert_close):
+    torch = pytest.importorskip("torch")
+    from transformers import CLIPModel
+
+    model = CLIPModel.from_pretrained(shared("weights/clip-avatar-p8"), dtype=torch.float32)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    texts = ["a sketch of the zombie.", "avatar"]
+    pixels = torch.from_numpy(np.asarray(avatar_clip.pixels(images)).transpose(0, 3, 1, 2).copy())
+    ids = torch.from_numpy(avatar_clip.tokenize(texts)).long()
+    with torch.no_grad():
+        of_images = model.get_image_features(pixel_values=pixels).numpy()
+        of_texts = model.get_text_features(input_ids=ids).numpy()
+    for actual, expected in (
+        (avatar_clip.embed_images(images), of_images),
+        (avatar_clip.embed_texts(texts), of_texts),
+    ):
+        assert_close(actual, expected / np.linalg.norm(expected, axis=-1, keepdims=True))
+
+
+def test_avatars_are_nearest_to_their_own_style(avatar_clip, shared):
+    styles = {"real": "avatar", "pencil-sketch": "pencil sketch", "pixel-art": "pixel art"}
+    texts = avatar_clip.embed_texts([f"a {text}" for text in styles.values()])
+    for i, name in enumerate(styles):
+        files = sorted(shared(f"weights/avatars/{name}").glob("*.png"))[:12]
+        images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+        features = avatar_clip.embed_images(jnp.asarray(images / np.float32(127.5) - 1))
+        assert (jnp.argmax(features @ texts.T, axis=-1) == i).mean() >= 0.9
+
+
+def test_features_do_not_depend_on_the_batch(avatar_clip, assert_close):
+    texts = [f"a photo of {n} robots" for n in range(83)]
+    together = avatar_clip.embed_texts(texts)
+    assert together.shape == (83, avatar_clip.dim)
+    assert_close(together[-2:], avatar_clip.embed_texts(texts[-2:]), 1e-5)
+
+
+def test_equal_clips_share_one_compilation(avatar_clip):
+    embed = jax.jit(models.Clip.embed_images)
+    images = jnp.zeros((1, 64, 64, 3))
+    embed(avatar_clip, images)
+    twin = jax.tree.map(lambda x: x + 0, avatar_clip)
+    embed(twin.replace(config=models._canonical(json.loads(twin.config))), images)
+    assert embed._cache_size() == 1
+
+
+def test_bfloat16_keeps_float32_parameters_and_features(avatar_clip, assert_close):
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)), jnp.float32)
+    low = avatar_clip.replace(precision="bfloat16")
+    features, expected = low.embed_images(images), avatar_clip.embed_images(images)
+    assert features.dtype == jnp.float32
+    assert_close(features, expected, 0.05)
+    assert (features != expected).any()
+
+
+def test_long_text_is_cut_with_a_warning_that_shows_what_is_left(avatar_clip):
+    text = "pencil sketch " * 40
+    with pytest.warns(UserWarning, match=r"82 tokens .* 'avatar-p8' reads \(32\); kept: \"pencil"):
+        ids = avatar_clip.tokenize([text])
+    assert ids[0, -1] == avatar_clip.tokenizer.end
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        avatar_clip.tokenize(["pencil sketch " * 15])
+
+
+@pytest.mark.parametrize("texts", [[""], ["a", " \n"], [], "a sketch"])
+def test_texts_that_cannot_be_embedded_are_refused(avatar_clip, texts):
+    with pytest.raises(UserError, match="text"):
+        avatar_clip.embed_texts(texts)
+
+
+def test_a_missing_tokenizer_names_its_files(tmp_path):
+    with pytest.raises(UserError, match="1614 tokens.*tokenizer.json.*vocab.json.*merges.txt"):
+        models.load_tokenizer(tmp_path, 1614)
+
+
+def test_arrays_that_do_not_fit_are_all_named(avatar_clip):
+    params = {"logit_scale": np.zeros(3), "extra.array": np.zeros(2)}
+    with pytest.raises(UserError, match=r"extra.array.*logit_scale: \(3,\).*class_embedding"):
+        models.from_params(params, json.loads(avatar_clip.config))
+
+
+def test_a_config_of_another_model_is_refused():
+    with pytest.raises(UserError, match="'siglip' model"):
+        models.param_shapes({"model_type": "siglip"})

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from nada_jax import prompts
+from nada_jax.errors import UserError
+
+
+def test_templates_are_the_official_ones(golden):
+    official = golden("templates.json")
+    assert len(prompts.TEMPLATES) == 79
+    assert set(prompts.TEMPLATES) == set(official["imagenet"])
+    assert list(prompts.PART_TEMPLATES) == official["part"]
+
+
+def test_text_features_match_the_official_clip(golden_clip, golden, assert_close):
+    features = prompts.features(golden_clip, "photo", golden("templates.json")["imagenet"])
+    assert_close(features, golden("clip_losses.npz")[f"{golden_clip.name}_text_features_photo"])
+
+
+def test_text_direction_matches_the_official_one(golden_clip, golden, assert_close):
+    direction = prompts.text_direction(golden_clip, "photo", "sketch")
+    expected = golden("clip_losses.npz")[f"{golden_clip.name}_text_direction_photo_sketch"]
+    assert_close(direction, expected[0])
+
+
+def test_part_directions_are_directions_between_parts(avatar_clip, assert_close):
+    directions = prompts.part_directions(avatar_clip, "avatar", "zombie")
+    assert directions.shape == (15, avatar_clip.dim)
+    nose = prompts.text_direction(avatar_clip, "the nose of a avatar.", "the nose of a zombie.")
+    assert_close(directions[1], nose)
+
+
+def test_mean_feature_is_the_unit_mean_over_the_templates(avatar_clip, assert_close):
+    mean = np.mean(prompts.features(avatar_clip, "robot"), axis=0)
+    expected = mean / np.linalg.norm(mean)
+    assert_close(prompts.mean_feature(avatar_clip, "robot"), expected, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("", "sketch", "text.source is blank"),
+        ("photo", " ", "text.target is blank"),
+        ("photo", "photo", "both 'photo'"),
+    ],
+)
+@pytest.mark.parametrize("function", [prompts.text_direction, prompts.part_directions])
+def test_texts_without_a_direction_are_refused(avatar_clip, function, source, target, said):
+    with pytest.raises(UserError, match=said):
+        function(avatar_clip, source, target)
