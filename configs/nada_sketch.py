@@ -1,6 +1,6 @@
 """Cartoon portrait -> pencil sketch.
 
-    python main.py --config=configs/nada_sketch.py
+python main.py --config=configs/nada_sketch.py
 """
 
 from configs import default

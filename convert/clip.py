@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from convert import reader, rules
 from convert.rules import Match, Rule, transpose
+from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.clip import MEAN, STD, param_shapes, read_json
 
@@ -123,7 +122,11 @@ def load_torch_directory(
     expected = param_shapes(read_json(directory / "config.json"))
     whole, pickled = directory / "model.safetensors", directory / "pytorch_model.bin"
     if whole.is_file():
-        arrays = _read_safetensors(whole)
+        arrays, metadata = files.read_safetensors(whole)
+        if metadata.get("format") == "flax":
+            raise UserError(
+                f"{whole} is in the native (Flax) layout already; there is nothing to convert"
+            )
     elif pickled.is_file():
         arrays = _flat(reader.read(pickled), pickled)
     else:
@@ -192,11 +195,14 @@ def _write(
     params: rules.Arrays, config: Mapping[str, Any] | None, source: Path, destination: Path
 ) -> None:
     """Writes beside the destination and renames. Without a config, all but weights are copied."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {destination}: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix=".clip-", dir=destination.parent) as temporary:
         staged = Path(temporary) / "clip"
         staged.mkdir()
-        safetensors.numpy.save_file(params, staged / "model.safetensors", {"format": "flax"})
+        files.write_safetensors(staged / "model.safetensors", params, {"format": "flax"})
         if config is None:
             for name in COPIED:
                 if (source / name).is_file():
@@ -206,20 +212,6 @@ def _write(
             for name, content in (("config", config), ("preprocessor_config", _preprocessor(size))):
                 (staged / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
         staged.replace(destination)
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
-    if metadata.get("format") == "flax":
-        raise UserError(
-            f"{path} is in the native (Flax) layout already; there is nothing to convert"
-        )
-    return arrays
 
 
 def _flat(content: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:

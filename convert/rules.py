@@ -31,7 +31,9 @@ class Transform(NamedTuple):
 def transpose(*axes: int) -> Transform:
     """Permutes axes."""
     inverse = np.argsort(axes)
-    return Transform(f"transpose{axes}", lambda x: x.transpose(axes), lambda x: x.transpose(inverse))
+    return Transform(
+        f"transpose{axes}", lambda x: x.transpose(axes), lambda x: x.transpose(inverse)
+    )
 
 
 def reshape(native: Sequence[int], official: Sequence[int]) -> Transform:
@@ -113,6 +115,7 @@ def apply(
     *,
     backward: bool = False,
     what: str = "checkpoint",
+    expected: Callable[[Arrays], Mapping[str, tuple[int, ...]]] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[Match]]:
     """Sends every array through the one rule that fits it.
 
@@ -121,16 +124,18 @@ def apply(
       arrays: what to convert.
       backward: read the table from right to left.
       what: how messages call the thing that is converted.
+      expected: the shapes that the model needs, by destination, given what was converted.
 
     Returns:
       The converted arrays by destination, and the way of each for a report.
 
     Raises:
-      UserError: keys that no rule or several rules take, and two keys with one destination, all in
-        one message.
+      UserError: keys that no rule or several rules take, two keys with one destination, and what
+        `check` tells, all in one message.
     """
     rules = list(rules)
     problems: list[str] = []
+    failed: set[str] = set()
     converted: dict[str, np.ndarray] = {}
     matches: list[Match] = []
     for key, array in arrays.items():
@@ -160,6 +165,15 @@ def apply(
             converted[destination] = np.asarray(convert(array), order="C")
         except ValueError as error:
             problems.append(f"{key} {tuple(array.shape)}: {transform.name} failed ({error})")
+            failed.add(destination)
+    if expected is not None:
+        try:
+            shapes = expected(converted)
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            shapes = {key: shape for key, shape in shapes.items() if key not in failed}
+            problems += _misfits(converted, shapes)
     _report(problems, what)
     return converted, matches
 
@@ -170,6 +184,10 @@ def check(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], *, what: str)
     Raises:
       UserError: missing, unknown and misshapen arrays, all in one message.
     """
+    _report(_misfits(arrays, expected), what)
+
+
+def _misfits(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
     problems = []
     for key in expected.keys() | arrays.keys():
         if key not in arrays:
@@ -178,7 +196,7 @@ def check(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], *, what: str)
             problems.append(f"{key} {arrays[key].shape} has no place in the model")
         elif arrays[key].shape != tuple(expected[key]):
             problems.append(f"{key} has shape {arrays[key].shape}, expected {expected[key]}")
-    _report(problems, what)
+    return problems
 
 
 def _report(problems: list[str], what: str) -> None:

@@ -76,21 +76,19 @@ def to_native(official: rules.Arrays, what: str) -> tuple[dict[str, np.ndarray],
             array.shape == KERNEL.shape and np.allclose(array, KERNEL, atol=1e-6)
         ):
             raise UserError(f"{what}: {key} is not the filter [1, 3, 3, 1]; only that is supported")
-    native, matches = rules.apply(RULES, official, what=what)
+    native, matches = rules.apply(RULES, official, what=what, expected=_shapes)
     native = {path: np.asarray(array, np.float32) for path, array in native.items()}
-    try:
-        architecture = Architecture.from_shapes({k: v.shape for k, v in native.items()})
-    except UserError as error:
-        raise UserError(f"{what}: {error}") from error
-    expected = architecture.shapes()
-    missing_average = "latent_avg" not in native
-    if missing_average:
-        native["latent_avg"] = np.zeros(expected["latent_avg"], np.float32)
-    rules.check(native, expected, what=what)
-    if missing_average:
+    if "latent_avg" not in native:
+        native["latent_avg"] = np.zeros(native["mapping.dense_0.bias"].shape, np.float32)
         generator = weights.generator_from_arrays(native)
         native["latent_avg"] = np.asarray(mean_latent(generator, jax.random.key(0)))
     return native, matches
+
+
+def _shapes(native: rules.Arrays) -> dict[str, tuple[int, ...]]:
+    """What a generator as wide and deep as this one consists of; `latent_avg` may be absent."""
+    shapes = Architecture.from_shapes({path: x.shape for path, x in native.items()}).shapes()
+    return {path: x for path, x in shapes.items() if path != "latent_avg" or path in native}
 
 
 def to_official(native: rules.Arrays, what: str) -> tuple[dict[str, np.ndarray], list[Match]]:
@@ -112,7 +110,9 @@ def read(source: Path) -> tuple[dict[str, np.ndarray], list[Match]]:
     official = content.get("g_ema", content)
     if not isinstance(official, dict) or not all(hasattr(v, "shape") for v in official.values()):
         held = ", ".join(str(key) for key in list(content)[:8])
-        raise UserError(f"{source} holds no generator: expected g_ema or a state dict, it has {held}")
+        raise UserError(
+            f"{source} holds no generator: expected g_ema or a state dict, it has {held}"
+        )
     if "latent_avg" in content:
         official = official | {"latent_avg": content["latent_avg"]}
     return to_native(official, what=str(source))

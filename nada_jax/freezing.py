@@ -85,7 +85,9 @@ def trained_layers(
     if strategy not in STRATEGIES:
         raise UserError(f"freeze.strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}")
     if not 1 <= k <= num_layers:
-        raise UserError(f"freeze.k is {k}; this generator has {num_layers} latents, give 1..{num_layers}")
+        raise UserError(
+            f"freeze.k is {k}; this generator has {num_layers} latents, give 1..{num_layers}"
+        )
     latents = latent_of_layer(num_layers, parity)
     if strategy == "late":
         return {name: "train" for name, j in latents.items() if j >= num_layers - k}

@@ -83,7 +83,9 @@ def _conv_cpu_backward(padding: int, saved, dy: jax.Array):
     return dx, jnp.stack(taps).reshape(kernel.shape)
 
 
-_conv_cpu.defvjp(lambda x, kernel, padding: (_conv(x, kernel, padding), (x, kernel)), _conv_cpu_backward)
+_conv_cpu.defvjp(
+    lambda x, kernel, padding: (_conv(x, kernel, padding), (x, kernel)), _conv_cpu_backward
+)
 
 
 def modulated_conv(
@@ -157,9 +159,7 @@ def upsample(x: jax.Array) -> jax.Array:
 def _fir(x: jax.Array, axis: int) -> jax.Array:
     """Four shifted adds along one axis; the axis becomes 3 shorter."""
     size = x.shape[axis] - 3
-    return sum(
-        tap * jax.lax.slice_in_dim(x, k, k + size, axis=axis) for k, tap in enumerate(FIR)
-    )
+    return sum(tap * jax.lax.slice_in_dim(x, k, k + size, axis=axis) for k, tap in enumerate(FIR))
 
 
 def _interleave(x: jax.Array) -> jax.Array:

@@ -74,7 +74,9 @@ def init_state(generator: Generator, optimizer: optax.GradientTransformation) ->
     return TrainState(jnp.int32(0), params, optimizer.init(params), chosen)
 
 
-def draw_latents(generator: Generator, key: jax.Array, batch: int, mixing: float = 0.0) -> jax.Array:
+def draw_latents(
+    generator: Generator, key: jax.Array, batch: int, mixing: float = 0.0
+) -> jax.Array:
     """Draws ws [batch, l, w_dim]; with probability `mixing` an element mixes two z at a random layer."""
     keys = jax.random.split(key, 4)
     z_dim, layers = generator.architecture.z_dim, generator.num_layers
@@ -158,7 +160,8 @@ def select(
     def loss(ws):
         images = generator.synthesize(ws, noise)
         return sum(
-            weight * jnp.mean(clip_losses.global_(clip.embed_images(images, recipe.antialias), t.bare))
+            weight
+            * jnp.mean(clip_losses.global_(clip.embed_images(images, recipe.antialias), t.bare))
             for clip, t, weight in zip(
                 frozen.clips, frozen.targets, recipe.clip_weights, strict=True
             )
@@ -210,6 +213,7 @@ def make_train_step(
 
         chosen = state.chosen
         if recipe.adaptive:
+
             def selected():
                 ws = draw_latents(frozen.generator, selection_key, recipe.selection_batch)
                 noise = selection_key if recipe.noise in ("independent", "shared") else recipe.noise

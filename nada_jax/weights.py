@@ -12,8 +12,6 @@ from pathlib import Path
 import flax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from nada_jax import files, trees
 from nada_jax.errors import UserError
@@ -84,12 +82,11 @@ def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
     """
     directory = find_clip(model)
     config = read_json(directory / "config.json")
-    flax_file, whole = directory / "flax_model.msgpack", directory / "model.safetensors"
-    if whole.is_file() and _metadata(whole).get("format") == "flax":
-        params = safetensors.numpy.load_file(whole)
-    elif flax_file.is_file():
-        params = trees.flatten(flax.serialization.msgpack_restore(flax_file.read_bytes()))
-    else:
+    whole, packed = directory / "model.safetensors", directory / "flax_model.msgpack"
+    params, metadata = files.read_safetensors(whole) if whole.is_file() else ({}, {})
+    if metadata.get("format") != "flax" and packed.is_file():
+        params = trees.flatten(flax.serialization.msgpack_restore(packed.read_bytes()))
+    elif metadata.get("format") != "flax":
         from convert import clip  # only where there is something to convert
 
         params = clip.load_torch_directory(directory)[0]
@@ -131,14 +128,6 @@ def _from_hub(name: str) -> Path:
     raise UserError(f"clip.models={name!r}: the hub holds no Flax or PyTorch weights of that name")
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
-
-
 def find_generator(weights: str | os.PathLike) -> Path:
     """The file behind a name or path; UserError where there is none."""
     name = os.fspath(weights)
@@ -178,12 +167,7 @@ def read_generator(path: Path) -> dict[str, np.ndarray]:
             f"{path} does not end in .safetensors, {' or '.join(OFFICIAL)}; expected a native or an "
             "official generator"
         )
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    arrays, metadata = files.read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} is a safetensors file, but not a generator written by nada_jax")
     return arrays
@@ -197,8 +181,7 @@ def write_arrays(
         raise UserError(f"{path} does not end in .safetensors, the native format")
     described = json.dumps(dataclasses.asdict(architecture) | {"size": architecture.size})
     metadata = {"format": FORMAT, "architecture": described} | facts
-    with files.atomic(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary, metadata)
+    files.write_safetensors(Path(path), arrays, metadata)
 
 
 def generator_to_arrays(generator: Generator) -> dict[str, np.ndarray]:

@@ -1,4 +1,7 @@
-"""Fixtures for all tests; the reference outputs stand beside the checkout, in shared/golden."""
+"""Fixtures for all tests.
+
+The reference outputs stand in tests/golden, the large ones beside the checkout in shared/golden.
+"""
 
 import functools
 import importlib.util
@@ -8,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nada_jax.models.stylegan2 import Architecture
+from nada_jax.weights import generator_from_arrays
+
 SHARED = Path(__file__).parents[2] / "shared"
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +37,8 @@ def golden(shared):
 
     @functools.cache
     def load(name):
-        path = shared(f"golden/{name}")
+        path = GOLDEN / name
+        path = path if path.exists() else shared(f"golden/{name}")
         if path.suffix == ".json":
             return json.loads(path.read_text())
         with np.load(path) as file:
@@ -40,9 +48,9 @@ def golden(shared):
 
 
 @pytest.fixture(scope="session")
-def golden_weights(golden, shared):
+def golden_weights(golden):
     """golden_weights("generator 64 cm2", seed) -> the state dict that the outputs came from."""
-    spec = importlib.util.spec_from_file_location("seeded", shared("golden/seeded.py"))
+    spec = importlib.util.spec_from_file_location("seeded", GOLDEN / "seeded.py")
     seeded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(seeded)
     return lambda table, seed: seeded.state_dict(golden("shapes.json")[table], seed)
@@ -61,16 +69,37 @@ def assert_close():
     return check
 
 
-@pytest.fixture(scope="session", params=["ViTB32", "ViTB16"])
-def golden_clip(request, golden, golden_weights):
-    """The two CLIPs of the reference outputs, named as their keys in clip_losses.npz start."""
+@pytest.fixture(scope="session")
+def golden_clips(golden, golden_weights):
+    """The two CLIPs of the reference outputs, by the name that their keys in clip_losses.npz start with."""
     from convert import clip as conversion
     from nada_jax.models import clip
 
-    table = {"ViTB32": "clip ViT-B/32", "ViTB16": "clip ViT-B/16"}[request.param]
-    seed = int(golden("clip_losses.npz")["seed"]) + 1 + request.param_index
-    params, config, _ = conversion.from_openai(golden_weights(table, seed))
-    return clip.from_params(params, config, name=request.param)
+    seed = int(golden("nada_steps.npz")["seed"])
+    clips = {}
+    for i, name in enumerate(("ViT-B/32", "ViT-B/16")):
+        params, config, _ = conversion.from_openai(golden_weights(f"clip {name}", seed + 1 + i))
+        name = name.replace("-", "").replace("/", "")
+        clips[name] = clip.from_params(params, config, name=name)
+    return clips
+
+
+@pytest.fixture(scope="session", params=["ViTB32", "ViTB16"])
+def golden_clip(request, golden_clips):
+    """Each of `golden_clips`."""
+    return golden_clips[request.param]
+
+
+@pytest.fixture(scope="session")
+def tiny_generator():
+    """A generator of 16 pixels with random weights; every size is another number."""
+    architecture = Architecture(channels=(6, 5, 4), z_dim=7, w_dim=8, mapping_layers=2)
+    random, arrays = np.random.default_rng(0), {}
+    for path, shape in architecture.shapes().items():
+        scale = 100 if path.startswith("mapping") else 0.5
+        centre = 1 if path.endswith("modulation.bias") else 0
+        arrays[path] = random.normal(centre, scale, shape).astype(np.float32)
+    return generator_from_arrays(arrays)
 
 
 @pytest.fixture(scope="session")

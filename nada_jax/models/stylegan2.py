@@ -69,16 +69,15 @@ class Architecture:
         Raises:
           UserError: the shapes are not those of a StyleGAN2 generator.
         """
-        convs = sorted(
-            int(match[1])
-            for path in shapes
-            if (match := re.fullmatch(r"synthesis\.conv_(\d+)\.weight", path))
+        convs, denses = (
+            sorted(int(m[1]) for path in shapes if (m := re.fullmatch(pattern, path)))
+            for pattern in (r"synthesis\.conv_(\d+)\.weight", r"mapping\.dense_(\d+)\.weight")
         )
-        denses = [path for path in shapes if re.fullmatch(r"mapping\.dense_\d+\.weight", path)]
-        if len(convs) < 3 or len(convs) % 2 == 0 or convs != list(range(len(convs))) or not denses:
+        whole = all(found == list(range(len(found))) for found in (convs, denses))
+        if not whole or len(convs) < 3 or len(convs) % 2 == 0 or not denses:
             raise UserError(
-                f"not a StyleGAN2 generator: it has {len(convs)} styled convolutions and "
-                f"{len(denses)} mapping layers, where a generator of side 2^n has 2n - 3 and at least 1"
+                f"not a StyleGAN2 generator: it has the styled convolutions {convs} and the mapping "
+                f"layers {denses}, where a generator of side 2^n has 2n - 3 and at least 1, from 0 on"
             )
         return cls(
             channels=tuple(int(shapes[f"synthesis.conv_{i}.weight"][3]) for i in convs[::2]),
@@ -252,15 +251,12 @@ class Generator:
 
     def broadcast(self, ws: jax.Array) -> jax.Array:
         """Gives every layer its latent: [b, w_dim] -> [b, l, w_dim]; W+ passes as it is."""
-        if ws.ndim == 2:
-            ws = jnp.repeat(ws[:, None], self.num_layers, axis=1)
-        expected = (self.num_layers, self.architecture.w_dim)
-        if ws.ndim != 3 or ws.shape[1:] != expected:
+        layers, w_dim = self.num_layers, self.architecture.w_dim
+        if ws.shape[1:] not in ((w_dim,), (layers, w_dim)):
             raise ValueError(
-                f"ws has shape {ws.shape}; expected [b, {expected[1]}] or [b, {expected[0]}, "
-                f"{expected[1]}]"
+                f"ws has shape {ws.shape}; expected [b, {w_dim}] or [b, {layers}, {w_dim}]"
             )
-        return ws
+        return ws if ws.ndim == 3 else jnp.repeat(ws[:, None], layers, axis=1)
 
     def truncate(self, ws: jax.Array, psi: float | jax.Array) -> jax.Array:
         """Truncation trick, Karras et al. 2019: latent_avg + psi * (ws - latent_avg)."""

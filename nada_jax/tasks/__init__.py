@@ -1,1 +1,1 @@
-"""What `main.py` runs: one module a task, each with run(config, workdir)."""
+"""What `main.py` runs: one module a task, each with run(config, workdir) -> exit code."""

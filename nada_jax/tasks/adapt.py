@@ -1,5 +1,6 @@
 """Adapts a generator to a target text: the main job, StyleGAN-NADA (Gal et al. 2022)."""
 
+import functools
 import json
 import math
 import shutil
@@ -22,7 +23,18 @@ from nada_jax.steps import Frozen, Recipe, TrainState, draw_latents, init_state,
 
 # Fields that a resumed run may change: they do not alter what a step computes.
 FREE = {"steps", "checkpoint_every", "sample_every", "log_every", "resume", "overwrite", "samples"}
-RESULTS = ("config.json", "metrics.jsonl", "loss.png", "generator.safetensors", "samples", "checkpoints")
+RESULTS = (
+    "config.json",
+    "metrics.jsonl",
+    "loss.png",
+    "generator.safetensors",
+    "samples",
+    "checkpoints",
+)
+COUNTS = (
+    "steps", "batch_size", "checkpoint_every", "sample_every", "log_every",
+    "freeze.iterations", "freeze.batch_size", "freeze.every", "samples.count",
+)  # fmt: skip
 INTERRUPTED = 128  # plus the number of the signal, as shells count
 
 
@@ -42,80 +54,86 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input, or a loss that is not finite.
     """
     check(config)
+    refuse_other_runs(config, workdir)
 
-    # -- models and texts -------------------------------------------------------------------------------
+    # -- models and texts -------------------------------------------------------------------------
     began = time.perf_counter()
     generator = weights.load_generator(config.generator.weights, precision=config.precision)
     optimizer = make_optimizer(config, generator)
-    prepare(config, workdir)
     clips = tuple(weights.load_clip(m, precision=config.precision) for m in config.clip.models)
-    targets = tuple(
-        prompts.targets(clip, config.text.source, config.text.target, parts=config.loss.patch > 0)
-        for clip in clips
-    )
+    texts = config.text.source, config.text.target
+    targets = tuple(prompts.targets(clip, *texts, parts=config.loss.patch > 0) for clip in clips)
     frozen = Frozen(generator, clips, targets)
     train_step = jax.jit(make_train_step(make_recipe(config), optimizer), donate_argnums=0)
+    if config.overwrite:
+        delete_results(workdir)
+    files.write_text(workdir / "config.json", config.to_json(indent=2) + "\n")
 
-    # -- state, fresh or from the last checkpoint ---------------------------------------------------------
+    # -- state, fresh or from the last checkpoint -------------------------------------------------
     run_key = jax.random.key(config.seed)
     state = init_state(generator, optimizer)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if (last := checkpoints.latest()) is not None:
         saved = checkpoints.restore(last, {"state": state, "key": jax.random.key_data(run_key)})
         state, run_key = saved["state"], jax.random.wrap_key_data(saved["key"])
-    metrics_file = workdir / "metrics.jsonl"
-    rows = [row for row in reporting.read_metrics(metrics_file) if row["step"] <= (last or 0)]
-    reporting.write_metrics(metrics_file, rows)
     step = int(state.step)
+    if step > config.steps:
+        raise UserError(f"steps is {config.steps}, but {workdir} holds a run of {step} steps")
+    metrics_file = workdir / "metrics.jsonl"
+    rows = [row for row in reporting.read_metrics(metrics_file) if row["step"] <= step]
+    reporting.write_metrics(metrics_file, rows)
 
-    # -- the loop -----------------------------------------------------------------------------------------
+    # -- the loop ---------------------------------------------------------------------------------
     painter = Painter(config, generator, workdir)
     progress = reporting.Progress(config.steps, step, config.log_every)
     progress.say(
-        f"{config.text.source!r} -> {config.text.target!r}: {generator.size} pixels, "
-        f"{trained_share(state)}; models ready in {time.perf_counter() - began:.0f} s"
+        f"{texts[0]!r} -> {texts[1]!r}: {generator.size} pixels, {trained_share(state)}; "
+        f"models ready in {time.perf_counter() - began:.0f} s"
     )
     if step:
         progress.say(f"continuing at step {step} from {checkpoints.path(step)}")
-    elif config.steps:
+    else:
         painter.paint(state, 0)
-    pending = []
+    pending, stopping = [], 0
     with Stop() as stop:
-        while step < config.steps and not stop.signal:
+        while step < config.steps and not stopping:
             if not pending:
                 clock = time.perf_counter()
             state, metrics = train_step(state, frozen, run_key)
             step += 1
             pending.append((step, metrics))
-            due = [step % config[f] == 0 for f in ("log_every", "checkpoint_every", "sample_every")]
-            if any(due) or step == config.steps or stop.signal or len(rows) < 2:
+            stopping = stop.signal  # read once: it may come at any time
+            log, check_point, sample = (
+                step == config.steps or step % config[f"{name}_every"] == 0
+                for name in ("log", "checkpoint", "sample")
+            )
+            if log or check_point or sample or stopping or step == 1:
                 fresh = fetch(pending, clock)
                 pending = []
-                finite(fresh, checkpoints)
+                refuse_infinite(fresh, checkpoints)
                 reporting.append_metrics(metrics_file, fresh)
                 rows += fresh
                 progress.advance(len(fresh), fresh[-1]["loss"], fresh[-1]["ms"])
-            if due[1] or step == config.steps or stop.signal:
+            if check_point or stopping:
                 checkpoints.save(step, {"state": state, "key": jax.random.key_data(run_key)})
-            if due[2] or step == config.steps:
+            if sample:
                 painter.paint(state, step)
     progress.close()
     checkpoints.close()
 
-    # -- results ------------------------------------------------------------------------------------------
-    if stop.signal:
+    # -- results ----------------------------------------------------------------------------------
+    if stopping:
         print(f"stopped at step {step} with a checkpoint; the same command continues from there")
-        return INTERRUPTED + stop.signal
-    reporting.plot_losses(
-        rows, workdir / "loss.png", f"{config.text.source} -> {config.text.target}"
-    )
+        return INTERRUPTED + stopping
+    adapted = workdir / "generator.safetensors"
+    reporting.plot_losses(rows, workdir / "loss.png", " -> ".join(texts))
     weights.save_generator(
         generator.replace(params=state.params),
-        workdir / "generator.safetensors",
+        adapted,
         source=config.generator.weights,
-        text=json.dumps([config.text.source, config.text.target]),
+        texts=json.dumps(texts),
     )
-    print(f"adapted generator: {workdir / 'generator.safetensors'}")
+    print(f"adapted generator: {adapted}")
     print(f"picture: {painter.path(step)} (above: source, below: adapted)")
     return 0
 
@@ -123,22 +141,19 @@ def run(config: ConfigDict, workdir: Path) -> int:
 def check(config: ConfigDict) -> None:
     """Refuses values that no run can work with; UserError names the field."""
 
-    def need(good: bool, field: str, expected: str) -> None:
-        value = config
-        for name in field.split("."):
-            value = value[name]
-        if not good:
-            raise UserError(f"{field} is {value!r}; expected {expected}")
+    values = trees.flatten(config.to_dict())
 
-    positive = "steps batch_size checkpoint_every sample_every log_every".split()
-    positive += "freeze.iterations freeze.batch_size freeze.every samples.count".split()
-    for field in positive:
-        value = config[field] if "." not in field else config[field.split(".")[0]][field.split(".")[1]]
-        need(value >= 1, field, "at least 1")
+    def need(good: bool, field: str, expected: str) -> None:
+        if not good:
+            raise UserError(f"{field} is {values.get(field)!r}; expected {expected}")
+
+    for field in COUNTS:
+        need(values[field] >= 1, field, "at least 1")
     for term, factor in config.loss.items():
         need(math.isfinite(factor) and factor >= 0, f"loss.{term}", "a number from 0")
     need(0 < config.loss.patch_fraction <= 1, "loss.patch_fraction", "a share above 0, up to 1")
-    need(any(v for k, v in config.loss.items() if k != "patch_fraction"), "loss", "a term above 0")
+    if not any(factor for term, factor in config.loss.items() if term != "patch_fraction"):
+        raise UserError("every loss.* is 0; expected a term above 0, such as loss.directional=1")
     need(len(config.clip.models) > 0, "clip.models", "at least one")
     same = len(config.clip.weights) == len(config.clip.models)
     need(same, "clip.weights", f"one number for each of the {len(config.clip.models)} clip.models")
@@ -168,17 +183,21 @@ def make_recipe(config: ConfigDict) -> Recipe:
     )
 
 
-def make_optimizer(
-    config: ConfigDict, generator: Generator
-) -> optax.GradientTransformationExtraArgs:
-    """Adam on the layers that the strategy trains."""
-    b1, b2 = config.optimizer.betas
+def make_labels(config: ConfigDict, generator: Generator) -> Any:
+    """The label of every parameter: "frozen", or which optimiser trains it."""
     freeze = config.freeze
     trained = freezing.trained_layers(
         generator.num_layers, freeze.strategy, phase=freeze.phase, k=freeze.k, parity=freeze.map
     )
-    labels = freezing.labels(generator.params, trained)
-    return freezing.optimizer(lambda: optax.adam(config.optimizer.lr, b1, b2), labels)
+    return freezing.labels(generator.params, trained)
+
+
+def make_optimizer(
+    config: ConfigDict, generator: Generator
+) -> optax.GradientTransformationExtraArgs:
+    """Adam on the layers that the strategy trains."""
+    inner = functools.partial(optax.adam, config.optimizer.lr, *config.optimizer.betas)
+    return freezing.optimizer(inner, make_labels(config, generator))
 
 
 def trained_share(state: TrainState) -> str:
@@ -188,40 +207,42 @@ def trained_share(state: TrainState) -> str:
     return f"{held:,} of {total:,} parameters may train"
 
 
-def prepare(config: ConfigDict, workdir: Path) -> None:
-    """Makes the workdir, or makes sure that the run in it is this one, and writes config.json.
+def refuse_other_runs(config: ConfigDict, workdir: Path) -> None:
+    """Makes sure that what stands in the workdir is this run, and may be continued.
 
     Raises:
-      UserError: another run stands there, or the directory cannot be written.
+      UserError: it is another run, or `resume` is False.
     """
     file = workdir / "config.json"
-    wanted = json.loads(config.to_json())
-    if file.exists() and not config.overwrite:
-        try:
-            earlier = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{file} is not JSON ({error}); give another --workdir") from error
-        if not config.resume:
-            raise UserError(
-                f"resume is False, but {workdir} holds a run already; give another --workdir, or "
-                "--config.overwrite=True to delete that run"
-            )
-        ours, theirs = trees.flatten(wanted), trees.flatten(earlier)
-        differ = [
-            f"{field} was {theirs.get(field)!r} and is {ours.get(field)!r}"
-            for field in sorted(ours.keys() | theirs.keys())
-            if field.split(".")[0] not in FREE and ours.get(field) != theirs.get(field)
-        ]
-        if differ:
-            raise UserError(
-                f"{workdir} holds a run with other settings ({'; '.join(differ)}); give another "
-                "--workdir, or --config.overwrite=True to delete that run"
-            )
-    elif config.overwrite:
-        for name in RESULTS:
-            path = workdir / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    files.write_text(file, json.dumps(wanted, indent=2) + "\n")
+    if config.overwrite or not file.exists():
+        return
+    if not config.resume:
+        raise UserError(
+            f"resume is False, but {workdir} holds a run already; give another --workdir, or "
+            "--config.overwrite=True to delete that run"
+        )
+    try:
+        theirs = trees.flatten(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}); give another --workdir") from error
+    ours = trees.flatten(json.loads(config.to_json()))
+    differ = [
+        f"{field} was {theirs.get(field)!r} and is {ours.get(field)!r}"
+        for field in sorted(ours.keys() | theirs.keys())
+        if field.split(".")[0] not in FREE and ours.get(field) != theirs.get(field)
+    ]
+    if differ:
+        raise UserError(
+            f"{workdir} holds a run with other settings ({'; '.join(differ)}); give another "
+            "--workdir, or --config.overwrite=True to delete that run"
+        )
+
+
+def delete_results(workdir: Path) -> None:
+    """Deletes what a run writes, and nothing else that may stand in the workdir."""
+    for name in RESULTS:
+        path = workdir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 class Painter:
@@ -280,7 +301,7 @@ def fetch(pending: list[tuple[int, Any]], clock: float) -> list[dict[str, Any]]:
     ]
 
 
-def finite(rows: list[dict[str, Any]], checkpoints: Checkpoints) -> None:
+def refuse_infinite(rows: list[dict[str, Any]], checkpoints: Checkpoints) -> None:
     """Ends the run at a loss that is not finite; UserError names the step and what is left."""
     for row in rows:
         if not math.isfinite(row["loss"]):

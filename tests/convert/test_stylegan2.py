@@ -1,0 +1,279 @@
+import re
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from convert import stylegan2 as conversion
+from convert.__main__ import main
+from nada_jax import load_generator, weights
+from nada_jax.errors import UserError
+
+WIDTHS = (6, 5, 4)  # at 4, 8 and 16 pixels
+
+
+def official_shapes(widths, z_dim, w_dim, mapping_layers):
+    """Keys and shapes of rosinality's Generator, by the names in PARITY."""
+
+    def modulated(name, o, i, k):
+        return {
+            f"{name}.conv.weight": (1, o, i, k, k),
+            f"{name}.conv.modulation.weight": (i, w_dim),
+            f"{name}.conv.modulation.bias": (i,),
+        }
+
+    def styled(name, o, i):
+        extra = {f"{name}.noise.weight": (1,), f"{name}.activate.bias": (o,)}
+        return modulated(name, o, i, 3) | extra
+
+    shapes = {}
+    for n in range(mapping_layers):
+        shapes[f"style.{n + 1}.weight"] = (w_dim, w_dim if n else z_dim)
+        shapes[f"style.{n + 1}.bias"] = (w_dim,)
+    shapes["input.input"] = (1, widths[0], 4, 4)
+    shapes |= styled("conv1", widths[0], widths[0])
+    shapes |= modulated("to_rgb1", 3, widths[0], 1) | {"to_rgb1.bias": (1, 3, 1, 1)}
+    for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        shapes |= styled(f"convs.{2 * i}", after, before)
+        shapes |= {f"convs.{2 * i}.conv.blur.kernel": (4, 4)}
+        shapes |= styled(f"convs.{2 * i + 1}", after, after)
+        shapes |= modulated(f"to_rgbs.{i}", 3, after, 1)
+        shapes |= {f"to_rgbs.{i}.bias": (1, 3, 1, 1), f"to_rgbs.{i}.upsample.kernel": (4, 4)}
+    for layer in range(2 * len(widths) - 1):
+        side = 2 ** ((layer + 5) // 2)
+        shapes[f"noises.noise_{layer}"] = (1, 1, side, side)
+    return shapes
+
+
+@pytest.fixture
+def official():
+    """A made-up official state dict."""
+    random = np.random.default_rng(0)
+    kernel = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 16
+    return {
+        key: kernel if key.endswith("kernel") else random.standard_normal(shape, np.float32)
+        for key, shape in official_shapes(WIDTHS, 7, 8, 2).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def tensors(torch):
+    """numpy state dict -> tensors, each with its own memory."""
+    return lambda arrays: {key: torch.tensor(array) for key, array in arrays.items()}
+
+
+@pytest.fixture(params=["made", "avatar64"])
+def official_file(request, torch, tensors, official, shared, tmp_path):
+    """An official file: {"g_ema", "latent_avg"}."""
+    if request.param == "avatar64":
+        return shared("weights/avatar64.pt")
+    average = torch.arange(8.0)
+    torch.save({"g_ema": tensors(official), "latent_avg": average}, tmp_path / "made.pt")
+    return tmp_path / "made.pt"
+
+
+def everything(directory):
+    return sorted(path.name for path in directory.rglob("*"))
+
+
+# -- there and back -----------------------------------------------------------------------------------
+
+
+def test_a_file_converts_there_and_back_bit_for_bit(torch, official_file, tmp_path):
+    native, back = tmp_path / "out" / "native.safetensors", tmp_path / "out" / "back.pt"
+    assert main(["stylegan2", str(official_file), str(native)]) == 0
+    assert main(["stylegan2", str(native), str(back)]) == 0
+    before, after = (torch.load(file, weights_only=True) for file in (official_file, back))
+    assert before.keys() == after.keys() == {"g_ema", "latent_avg"}
+    assert torch.equal(before["latent_avg"], after["latent_avg"])
+    assert before["g_ema"].keys() == after["g_ema"].keys()
+    for key, tensor in before["g_ema"].items():
+        assert (tensor.shape, tensor.dtype) == (after["g_ema"][key].shape, after["g_ema"][key].dtype)
+        assert torch.equal(tensor, after["g_ema"][key]), key
+    assert everything(tmp_path / "out") == ["back.pt", "native.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("table", "widths"),
+    [
+        ("generator 256 cm1", (512, 512, 512, 512, 256, 128, 64)),
+        ("generator 64 cm2", (512, 512, 512, 512, 512)),
+    ],
+)
+def test_the_key_table_of_these_tests_is_the_official_one(golden, table, widths):
+    expected = {key: tuple(shape) for key, shape in golden("shapes.json")[table].items()}
+    assert official_shapes(widths, 512, 512, 8) == expected
+
+
+def test_the_written_file_loads_strictly_into_the_original_class(torch, tiny_generator, tmp_path):
+    twin = torch.nn.Module()
+    for key, shape in official_shapes(WIDTHS, 7, 8, 2).items():
+        *parents, leaf = key.split(".")
+        module = twin
+        for name in parents:
+            if name not in module._modules:
+                module.add_module(name, torch.nn.Module())
+            module = module._modules[name]
+        module.register_buffer(leaf, torch.zeros(shape))
+    weights.save_generator(tiny_generator, tmp_path / "tiny.safetensors")
+    conversion.convert(tmp_path / "tiny.safetensors", tmp_path / "tiny.pt")
+    content = torch.load(tmp_path / "tiny.pt", weights_only=True)
+    twin.load_state_dict(content["g_ema"], strict=True)
+    weight = tiny_generator.params["synthesis"]["conv_1"]["weight"]
+    assert twin.convs._modules["0"].conv.weight[0, 4, 5, 1, 2] == float(weight[1, 2, 5, 4])
+    assert content["latent_avg"].tolist() == tiny_generator.latent_avg.tolist()
+
+
+def test_an_official_file_is_loaded_as_it_is(official_file, tmp_path):
+    conversion.convert(official_file, tmp_path / "native.safetensors")
+    loaded = [load_generator(file) for file in (official_file, tmp_path / "native.safetensors")]
+    one, other = (weights.generator_to_arrays(generator) for generator in loaded)
+    assert one.keys() == other.keys()
+    for path, array in one.items():
+        np.testing.assert_array_equal(array, other[path])
+
+
+def test_the_embedded_generator_is_what_the_converter_makes(torch, shared):
+    embedded = safetensors.numpy.load_file(weights.ASSETS / "avatar64.safetensors")
+    converted, _ = conversion.read(shared("weights/avatar64.pt"))
+    assert embedded.keys() == converted.keys()
+    for path, array in converted.items():
+        np.testing.assert_array_equal(embedded[path], array)
+
+
+# -- what else stands in official files -----------------------------------------------------------------
+
+
+def test_a_file_of_nada_gets_the_average_latent_that_it_lacks(torch, tensors, official, tmp_path):
+    optimiser = {"state": {0: {"step": 3, "exp_avg": torch.ones(2)}}, "param_groups": []}
+    torch.save({"g_ema": tensors(official), "g_optim": optimiser}, tmp_path / "nada.pt")
+    generator = load_generator(tmp_path / "nada.pt")
+    z = np.random.default_rng(1).standard_normal((20_000, 7)).astype(np.float32)
+    w = generator.map(z)
+    # Both are sample means, of 4,096 and 20,000: six standard deviations of the first.
+    assert (np.abs(generator.latent_avg - w.mean(axis=0)) < 6 * w.std(axis=0) / 64).all()
+    assert generator.latent_avg.any()
+
+
+def test_a_plain_state_dict_is_read(torch, tensors, official, tmp_path):
+    torch.save(tensors(official), tmp_path / "plain.pt")
+    native, _ = conversion.read(tmp_path / "plain.pt")
+    np.testing.assert_array_equal(native["synthesis.conv_4.bias"], official["convs.3.activate.bias"])
+
+
+# -- what does not fit ----------------------------------------------------------------------------------
+
+
+def test_missing_unknown_and_misshapen_keys_are_told_together(official):
+    del official["style.2.bias"], official["noises.noise_3"]
+    official["head.weight"] = np.zeros((2, 3), np.float32)
+    official["to_rgbs.0.bias"] = np.zeros((1, 4, 1, 1), np.float32)
+    official["convs.1.activate.bias"] = np.zeros(9, np.float32)
+    with pytest.raises(UserError) as error:
+        conversion.to_native(official, "file.pt")
+    message = str(error.value)
+    assert message.startswith("file.pt does not fit, 5 problems: ")
+    for said in (
+        "head.weight (2, 3): no rule takes it",
+        r"to_rgbs.0.bias (1, 4, 1, 1): reshape",
+        "nothing gives mapping.dense_1.bias (8,)",
+        "nothing gives noise.conv_3 (16, 16)",
+        "synthesis.conv_2.bias has shape (9,), expected (5,)",
+    ):
+        assert said in message
+
+
+def test_another_blur_filter_is_refused(official):
+    official["convs.2.conv.blur.kernel"] = np.outer([1, 2, 2, 1], [1, 2, 2, 1]) / np.float32(9)
+    with pytest.raises(UserError, match=r"file.pt: convs.2.conv.blur.kernel is not .*1, 3, 3, 1"):
+        conversion.to_native(official, "file.pt")
+
+
+@pytest.mark.parametrize("absent", [r"convs\.3\.", r"conv1\.|convs\.", r"style\.1\.", "style"])
+def test_a_network_that_has_no_size_is_refused(official, absent):
+    kept = {key: array for key, array in official.items() if not re.match(absent, key)}
+    with pytest.raises(UserError, match="file.pt does not fit, 1 problem: not a StyleGAN2 generator"):
+        conversion.to_native(kept, "file.pt")
+
+
+def test_widths_that_contradict_each_other_are_refused(official):
+    official["convs.1.conv.weight"] = np.zeros((1, 5, 7, 3, 3), np.float32)
+    with pytest.raises(UserError, match=r"conv_2.weight has shape \(3, 3, 7, 5\), expected \(3, 3, 5"):
+        conversion.to_native(official, "file.pt")
+
+
+def test_a_table_without_a_generator_is_refused(torch, tmp_path):
+    torch.save({"epoch": 3, "names": ["a"]}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="holds no generator: expected g_ema .* it has epoch, names"):
+        conversion.read(tmp_path / "other.pt")
+
+
+# -- the command line -----------------------------------------------------------------------------------
+
+
+def test_check_prints_the_way_of_every_array(official_file, tmp_path, capsys):
+    destination = tmp_path / "out" / "native.safetensors"
+    assert main(["stylegan2", "--check", str(official_file), str(destination)]) == 0
+    *table, summary = capsys.readouterr().out.splitlines()
+    sources = [line.split()[0] for line in table]
+    assert {"conv1.conv.weight", "convs.0.conv.blur.kernel", "latent_avg"} <= set(sources)
+    assert summary.startswith(f"{len(table)} arrays: {official_file} -> ")
+    assert sum(line.endswith("(dropped)") for line in table) > 0
+    kept = safetensors.numpy.load_file(destination)
+    assert {line.split()[-1] for line in table} - {"(dropped)"} == set(kept)
+
+
+def broken(tmp_path, torch, tensors, official):
+    """Name -> (source, destination, what is said)."""
+    del official["style.1.bias"]
+    torch.save({"g_ema": tensors(official)}, tmp_path / "unfit.pt")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "taken").touch()
+    (tmp_path / "directory.safetensors").mkdir()
+    return {
+        "unfit": ("unfit.pt", "x.safetensors", "nothing gives mapping.dense_0.bias"),
+        "empty": ("empty.pt", "x.safetensors", "the file is empty"),
+        "absent": ("absent.pt", "x.safetensors", "does not exist"),
+        "no native file": ("absent.safetensors", "x.pt", "absent.safetensors"),
+        "endings": ("empty.pt", "x.npz", "expected .pt to .safetensors, or back"),
+        "same kind": ("empty.pt", "x.pt", "expected .pt to .safetensors, or back"),
+        "below a file": ("good.pt", "taken/x.safetensors", "cannot write"),
+        "on a directory": ("good.pt", "directory.safetensors", "cannot write"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    "unfit/empty/absent/no native file/endings/same kind/below a file/on a directory".split("/"),
+)
+def test_failure_is_one_line_and_exit_code_2_and_leaves_nothing_behind(
+    case, torch, tensors, official, tmp_path, capsys
+):
+    torch.save({"g_ema": tensors(official)}, tmp_path / "good.pt")
+    source, destination, said = broken(tmp_path, torch, tensors, official)[case]
+    before = everything(tmp_path)
+    assert main(["stylegan2", str(tmp_path / source), str(tmp_path / destination)]) == 2
+    out, err = capsys.readouterr()
+    assert not out and len(err.splitlines()) == 1
+    assert err.startswith("error: ") and said in err
+    assert everything(tmp_path) == before
+
+
+def test_an_existing_destination_survives_a_failure(torch, tensors, official, tmp_path):
+    (tmp_path / "x.safetensors").write_text("mine")
+    del official["style.1.bias"]
+    torch.save({"g_ema": tensors(official)}, tmp_path / "unfit.pt")
+    assert main(["stylegan2", str(tmp_path / "unfit.pt"), str(tmp_path / "x.safetensors")]) == 2
+    assert (tmp_path / "x.safetensors").read_text() == "mine"
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["stylegan9", "a.pt", "b.safetensors"])
+    assert stop.value.code == 2
+    assert "stylegan2" in capsys.readouterr().err

@@ -1,0 +1,289 @@
+"""The main job, run as users run it: short runs, interrupted runs, refused runs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import default
+from nada_jax import files, trees, weights
+from nada_jax.errors import UserError
+from nada_jax.tasks import adapt
+
+ROOT = Path(__file__).parents[2]
+
+
+def small(**fields):
+    """A run of a few seconds; fields by their dotted name."""
+    config = default.get_config()
+    settings = {
+        "steps": 6, "batch_size": 1, "checkpoint_every": 3, "sample_every": 3, "log_every": 2,
+        "clip.models": ("avatar-p16",), "clip.weights": (1.0,), "samples.count": 2,
+    } | fields  # fmt: skip
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image, int)
+
+
+def arrays(workdir):
+    return files.read_safetensors(workdir / "generator.safetensors")[0]
+
+
+def command(workdir, *options):
+    line = [sys.executable, "main.py", "--config=configs/nada_sketch.py", f"--workdir={workdir}"]
+    return line + list(options)
+
+
+SMALL = [
+    "--config.batch_size=1", "--config.clip.models=('avatar-p16',)", "--config.clip.weights=(1.0,)",
+    "--config.samples.count=2", "--config.sample_every=1000",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The workdir of a finished small run."""
+    workdir = tmp_path_factory.mktemp("finished")
+    assert adapt.run(small(), workdir) == 0
+    return workdir
+
+
+def test_a_run_leaves_all_that_it_promises(finished):
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(row["loss"]) and row["loss"] == row["directional"] for row in rows)
+    assert json.loads((finished / "config.json").read_text())["text"]["target"] == "pencil sketch"
+    grids = sorted(path.name for path in (finished / "samples").iterdir())
+    assert grids == ["step_000000.png", "step_000003.png", "step_000006.png"]
+    assert pixels(finished / "samples" / grids[0]).shape == (260, 260, 3)
+    assert pixels(finished / "loss.png").shape[1] > 500
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["3", "6"]
+    assert not [path for path in finished.rglob(".*")], "a temporary file was left behind"
+
+
+def test_the_grid_shows_source_over_adapted_and_starts_equal(finished):
+    first, last = (pixels(finished / "samples" / f"step_{step:06d}.png") for step in (0, 6))
+    half = len(first) // 2
+    assert np.array_equal(first[: half - 2], first[half + 2 :])
+    assert np.array_equal(first[: half - 2], last[: half - 2])
+    assert np.abs(last[half + 2 :] - first[half + 2 :]).mean() > 0.1
+
+
+def test_only_constant_and_convolutions_move(finished):
+    source, adapted = arrays_of_source(), arrays(finished)
+    moved = {path for path in source if not np.array_equal(source[path], adapted[path])}
+    trained = {p for p in source if p.startswith(("synthesis.conv_", "synthesis.constant"))}
+    assert moved <= trained
+    assert {p for p in trained if p.endswith(".weight")} <= moved
+
+
+def arrays_of_source():
+    return files.read_safetensors(weights.find_generator("avatar64"))[0]
+
+
+def test_a_finished_run_is_not_run_again(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    assert adapt.run(small(), tmp_path / "run") == 0
+    expected, again = arrays(finished), arrays(tmp_path / "run")
+    assert all(np.array_equal(expected[path], again[path]) for path in expected)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (
+        finished / "metrics.jsonl"
+    ).read_text()
+    assert "picture:" in capsys.readouterr().out
+    with pytest.raises(UserError, match="steps is 4, but .* holds a run of 6 steps"):
+        adapt.run(small(steps=4), tmp_path / "run")
+
+
+def test_a_continued_run_equals_one_that_was_not_interrupted(finished, tmp_path):
+    assert adapt.run(small(steps=3), tmp_path) == 0
+    # A line of a step that no checkpoint holds, and half a line: what a killed run leaves.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "loss": 0.0, "directional": 0.0, "ms": 1.0}\n{"step": 5, "lo')
+    assert adapt.run(small(), tmp_path) == 0
+    expected, resumed = arrays(finished), arrays(tmp_path)
+    assert all(np.array_equal(expected[path], resumed[path]) for path in expected)
+    rows, again = (
+        [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        for workdir in (finished, tmp_path)
+    )
+    assert [(r["step"], r["loss"]) for r in rows] == [(r["step"], r["loss"]) for r in again]
+
+
+@pytest.mark.slow
+def test_killed_and_interrupted_runs_resume_bit_identically(tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    options = [*SMALL, "--config.steps=60", "--config.checkpoint_every=20"]
+    assert subprocess.run(command(straight, *options), cwd=ROOT).returncode == 0
+
+    process = subprocess.Popen(command(killed, *options), cwd=ROOT)
+    wait_for(killed / "checkpoints" / "20", process)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "generator.safetensors").exists()
+
+    process = subprocess.Popen(
+        command(killed, *options), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(killed / "checkpoints" / "40", process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130 or (killed / "generator.safetensors").exists()
+    assert "continuing at step 20" in output
+
+    assert subprocess.run(command(killed, *options), cwd=ROOT).returncode == 0
+    expected, resumed = arrays(straight), arrays(killed)
+    assert all(np.array_equal(expected[path], resumed[path]) for path in expected)
+
+
+def wait_for(path, process, seconds=300):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_a_checkpoint(tmp_path, number, monkeypatch, capsys):
+    append = adapt.reporting.append_metrics
+
+    def interrupt(path, rows):
+        append(path, rows)
+        if rows[-1]["step"] == 2:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(adapt.reporting, "append_metrics", interrupt)
+    assert adapt.run(small(steps=50, checkpoint_every=50), tmp_path) == 128 + number
+    assert "stopped at step 3" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    assert not (tmp_path / "generator.safetensors").exists()
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
+    adapt.run(small(steps=3), tmp_path)
+    good = small()
+    good.optimizer.lr = 1e30
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["optimizer"]["lr"] = 1e30  # as if the run had been started so
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"loss is nan at step \d.*checkpoints/3"):
+        adapt.run(good, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+
+
+def test_another_run_in_the_workdir_is_not_mixed_with_this_one(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    workdir = tmp_path / "run"
+    other = small(**{"text.target": "zombie"})
+    with pytest.raises(UserError, match=r"text.target was 'pencil sketch' and is 'zombie'"):
+        adapt.run(other, workdir)
+    with pytest.raises(UserError, match="resume is False"):
+        adapt.run(small(resume=False), workdir)
+    assert arrays(workdir).keys() == arrays(finished).keys()
+    other.overwrite = True
+    other.steps = 1
+    assert adapt.run(other, workdir) == 0
+    assert json.loads((workdir / "config.json").read_text())["text"]["target"] == "zombie"
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["1"]
+
+
+def test_a_damaged_checkpoint_is_told(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "6").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="checkpoint .*6 does not fit this run or is damaged"):
+        adapt.run(small(steps=8), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text.target": "  "}, "text.target is blank"),
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
+        ({"freeze.strategy": "adaptive", "freeze.k": 11}, "freeze.k is 11; this generator has 10"),
+        ({"clip.weights": (1.0, 2.0)}, "clip.weights is .* one number for each of the 1"),
+        ({"loss.directional": 0.0}, "expected a term above 0"),
+        ({"loss.patch_fraction": 1.5}, "loss.patch_fraction is 1.5"),
+        ({"precision": "float16"}, "precision is 'float16'"),
+        ({"generator.weights": "nowhere.pt"}, "generator.weights='nowhere.pt' is neither"),
+        ({"generator.noise": "loud"}, "generator.noise is 'loud'"),
+    ],
+)
+def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        adapt.run(small(**fields), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--config=configs/nada_sketch.py", "--config.stepz=3"], "stepz"),
+        (["--config=configs/nada_sketch.py", "--config.steps=many"], "many"),
+        (["--config=configs/nada_sketch.py:nowhere"], "variant is 'nowhere'; expected"),
+        (["--config=configs/nowhere.py"], "configs/nowhere.py"),
+        ([], "--config is missing"),
+        (["--config=configs/nada_sketch.py", "--config.text.target="], "text.target is blank"),
+        (["--config=configs/nada_sketch.py:ffhq"], "stylegan2-ffhq-config-f.pt"),
+        (["--config=configs/nada_sketch.py", "--workdir=main.py/run"], "cannot write"),
+    ],
+)
+def test_the_command_line_ends_in_one_sentence_and_code_2(options, message, tmp_path):
+    if not any(option.startswith("--workdir") for option in options):
+        options = [*options, f"--workdir={tmp_path}/run"]
+    environment = os.environ | {"NADA_JAX_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "main.py", *options],
+        cwd=ROOT, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert result.returncode == 2
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_adaptive_and_late_layers_and_every_loss_train(tmp_path):
+    fields = {
+        "freeze.strategy": "adaptive", "freeze.k": 3, "freeze.batch_size": 2, "freeze.every": 2,
+        "loss.global_": 0.1, "loss.manifold": 0.1, "loss.patch": 0.1, "loss.l2": 0.1,
+        "generator.mixing": 0.9, "steps": 2, "checkpoint_every": 2, "precision": "bfloat16",
+    }  # fmt: skip
+    assert adapt.run(small(**fields), tmp_path) == 0
+    row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"directional", "global_", "manifold", "patch", "l2"} <= row.keys()
+    source, adapted = arrays_of_source(), arrays(tmp_path)
+    moved = {p.split(".")[1] for p in source if not np.array_equal(source[p], adapted[p])}
+    assert 1 <= len({name for name in moved if name.startswith("conv")}) <= 3
+
+
+def test_two_steps_never_compile_twice(tmp_path):
+    """The choice of layers moves from step to step; the compiled step stays."""
+    config = small(**{"freeze.strategy": "adaptive", "freeze.k": 2, "freeze.batch_size": 1})
+    generator = weights.load_generator("avatar64")
+    clip = weights.load_clip("avatar-p16")
+    targets = adapt.prompts.targets(clip, "photo", "zombie")
+    optimizer = adapt.make_optimizer(config, generator)
+    state = adapt.init_state(generator, optimizer)
+    step = jax.jit(adapt.make_train_step(adapt.make_recipe(config), optimizer))
+    frozen, choices = adapt.Frozen(generator, (clip,), (targets,)), set()
+    for _ in range(4):
+        state, _ = step(state, frozen, jax.random.key(0))
+        choices.add(tuple(np.flatnonzero(state.chosen)))
+    assert step._cache_size() == 1
+    assert all(len(choice) == 2 for choice in choices)
+    assert trees.flatten(generator.params).keys() == trees.flatten(state.params).keys()

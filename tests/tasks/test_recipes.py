@@ -1,0 +1,62 @@
+"""What the recipes make of the embedded generator, judged by a CLIP that took no part in training."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nada_jax import prompts, weights
+from nada_jax.steps import draw_latents
+from nada_jax.tasks import adapt
+
+RECIPES = ["nada_sketch", "nada_zombie", "nada_joker", "nada_golden_statue", "nada_robot"]
+TRAINER, JUDGE = "avatar-p8", "avatar-p16"
+
+
+def pairwise(x):
+    """Mean Euclidean distance of all pairs of rows."""
+    x = np.asarray(x, np.float64).reshape(len(x), -1)
+    distances = np.sqrt(np.maximum(np.sum((x[:, None] - x[None]) ** 2, axis=-1), 0))
+    return distances.sum() / (len(x) * (len(x) - 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_another_clip_sees_the_target_in_fresh_samples(name, tmp_path):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.clip.models, config.clip.weights = (TRAINER,), (1.0,)
+    config.sample_every = config.checkpoint_every = config.steps
+    assert adapt.run(config, tmp_path) == 0
+
+    judge = weights.load_clip(JUDGE)
+    source = weights.load_generator(config.generator.weights)
+    adapted = weights.load_generator(tmp_path / "generator.safetensors")
+    draw = jax.jit(lambda generator, ws: generator.synthesize(ws))
+    look = jax.jit(lambda images: judge.embed_images(images))
+    texts = jnp.stack(
+        [prompts.mean_feature(judge, text) for text in (config.text.source, config.text.target)]
+    )
+    ws = draw_latents(source, jax.random.key(1234), 64)
+    pictures = {"source": draw(source, ws), "adapted": draw(adapted, ws)}
+    features = {kind: look(batch) for kind, batch in pictures.items()}
+    share = {
+        kind: float(jnp.mean(jnp.diff(feature @ texts.T, axis=1) > 0))
+        for kind, feature in features.items()
+    }
+    diversity = {
+        space: pairwise(values["adapted"]) / pairwise(values["source"])
+        for space, values in (("pictures", pictures), ("features", features))
+    }
+    print(f"{name}: nearer to the target: {share}; diversity kept: {diversity}")
+    assert share["adapted"] >= 0.9 and share["source"] <= 0.1
+    assert diversity["pictures"] >= 0.5 and diversity["features"] >= 0.5
+
+    # What the recipe freezes is still the source's, bit by bit.
+    labels = adapt.make_labels(config, source)
+    kept = jax.tree.map(
+        lambda label, a, b: label != "frozen" or np.array_equal(a, b),
+        labels, source.params, adapted.params,
+    )  # fmt: skip
+    assert all(jax.tree.leaves(kept))

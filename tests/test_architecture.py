@@ -1,0 +1,113 @@
+"""The direction of imports: a module imports its own floor or a lower one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (
+    ("errors", "files", "typing", "trees", "images", "ops"),
+    ("models", "losses"),
+    ("weights", "prompts", "freezing", "balancing", "source_text", "sharding")
+    + ("checkpoints", "reporting"),
+    ("steps", "minimize"),
+    ("tasks",),
+    ("app",),
+)
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text("utf-8"))
+    for folder in ("nada_jax", "convert", "configs")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+} | {"main": ast.parse((ROOT / "main.py").read_text("utf-8"))}
+OURS = [name for name in MODULES if name.startswith("nada_jax.") and name != "nada_jax.__init__"]
+
+
+def names(node):
+    """Full names that an import statement brings in."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert not node.level, "relative import"
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def imports(node, *, lazy):
+    """Full names imported by a module; with `lazy` within functions too."""
+    found = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            found += names(child)
+        elif lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            found += imports(child, lazy=lazy)
+    return found
+
+
+def importers(package, *, lazy):
+    """Modules that import a package."""
+    return {
+        module
+        for module, tree in MODULES.items()
+        if any(name.split(".")[0] == package for name in imports(tree, lazy=lazy))
+    }
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_a_module_imports_its_own_floor_or_a_lower_one(module):
+    here = module.split(".")[1]
+    assert here in FLOOR, f"give {here} a floor in {Path(__file__).name}"
+    for name in imports(MODULES[module], lazy=True):
+        package, *rest = name.split(".")
+        if package == "nada_jax":
+            assert rest and rest[0] in FLOOR, f"{name} is not a module with a floor"
+            assert FLOOR[rest[0]] <= FLOOR[here], f"{here} must not know {rest[0]}"
+
+
+@pytest.mark.parametrize("module", [module for module in OURS if ".tasks." in module])
+def test_tasks_do_not_import_each_other(module):
+    known = {"nada_jax.tasks.stylize": {"align", "invert"}, "nada_jax.tasks.__init__": set()}
+    others = {
+        name.split(".")[2]
+        for name in imports(MODULES[module], lazy=True)
+        if name.startswith("nada_jax.tasks.")
+    }
+    assert others <= known.get(module, set())
+
+
+def test_losses_know_no_models():
+    for module in OURS:
+        if module.startswith("nada_jax.losses."):
+            used = imports(MODULES[module], lazy=True)
+            assert not any(name.startswith("nada_jax.models") for name in used), module
+
+
+def test_torch_is_imported_in_the_reader_alone_and_only_when_something_is_read():
+    assert importers("torch", lazy=True) == {"convert.reader"}
+    assert importers("torch", lazy=False) == set()
+
+
+def test_model_libraries_stay_in_their_modules():
+    assert importers("transformers", lazy=True) == {"nada_jax.models.clip"}
+    assert importers("diffusers", lazy=True) <= {"nada_jax.models.diffusion"}
+
+
+def test_nothing_imports_the_converter_before_it_is_needed():
+    at_once = importers("convert", lazy=False)
+    assert all(module.startswith("convert.") for module in at_once)
+    assert importers("convert", lazy=True) - at_once <= {"nada_jax.weights"}
+
+
+def test_configs_import_only_configs():
+    for module, tree in MODULES.items():
+        if module.startswith("configs."):
+            packages = {name.split(".")[0] for name in imports(tree, lazy=True)}
+            assert packages <= {"configs", "ml_collections"}, module
+
+
+def test_the_package_imports_no_torch(tmp_path):
+    """What the table says, in a fresh interpreter."""
+    import subprocess
+    import sys
+
+    code = "import sys, nada_jax; sys.exit('torch' in sys.modules or 'convert' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
