@@ -17,7 +17,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.task = "adapt"  # the module of nada_jax.tasks that runs this config
     config.seed = 0  # of every random number of the run
-    config.steps = 300  # optimiser steps of the whole run, resumed parts included
+    config.steps = 160  # optimiser steps of the whole run, resumed parts included
     config.batch_size = 4  # pictures per step
     config.precision = "float32"  # networks compute in float32 or bfloat16; weights stay float32
 
@@ -36,6 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.clip.models = ("avatar-p8", "avatar-p16")  # names, directories or hub names
     config.clip.weights = (1.0, 1.0)  # one for each model; the loss is a weighted sum
     config.clip.antialias = False  # smooth when shrinking pictures; the official code does not
+    config.clip.zoom = 1.0  # show random windows, enlarged up to so much: cleaner lines and paper
 
     config.text = ConfigDict()
     config.text.source = "cartoon portrait"  # what the generator draws now
@@ -59,8 +60,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.freeze.map = "corrected"  # adaptive: latent -> layer; "official" is off by one
 
     config.optimizer = ConfigDict()  # Adam
-    config.optimizer.lr = 0.0016  # the official 0.002 times its regularisation ratio 4/5
-    config.optimizer.betas = (0.0, 0.99**0.8)  # likewise 0 and 0.99 to the power 4/5
+    config.optimizer.lr = 0.001  # the official 0.002 * 4/5 is faster, and rougher on 64 pixels
+    config.optimizer.betas = (0.0, 0.99**0.8)  # the official 0 and 0.99, to the power 4/5
 
     config.samples = ConfigDict()
     config.samples.count = 8  # columns of the sample grids
@@ -68,11 +69,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.samples.truncation = 0.7  # 1 draws as trained; less is more typical
 
     if variant == "ffhq":
+        config.steps = 300
         config.batch_size = 2
         config.generator.weights = "ffhq1024"
         config.clip.models = ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16")
-        config.text.source = "photo"
-        config.freeze.strategy = "adaptive"
-        config.freeze.k = 18
+        config.optimizer.lr = 0.002 * 0.8
         config.samples.count = 4
+        config.text.source = "photo"
     return config

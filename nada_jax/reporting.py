@@ -34,7 +34,7 @@ class Progress:
         """Reports `steps` more steps, with the last loss and the milliseconds of one step."""
         before, self.step = self.step, self.step + steps
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {loss:.4f}, {ms:.0f} ms/step")
+            self.bar.set_postfix_str(f"loss {loss:.4f}, {ms:.0f} ms/step", refresh=False)
             self.bar.update(steps)
         elif self.step // self.every > before // self.every or self.step == self.total:
             left = (self.total - self.step) * ms / 1000

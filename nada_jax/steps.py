@@ -1,6 +1,7 @@
 """The training step of StyleGAN-NADA (Gal et al. 2022): one pure function under one jit."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,7 @@ class Recipe:
     patch_fraction: float = 0.5
     l2: float = 0.0
     antialias: bool = False
+    zoom: float = 1.0
     mixing: float = 0.0
     noise: str = "independent"
     adaptive: bool = False
@@ -96,51 +98,54 @@ def guidance(
 
     Args:
       source, adapted: [b, h, w, 3] in about -1..1.
-      key: draws the places of the patches.
+      key: draws what part of the pictures the CLIPs see; the same of both.
 
     Returns:
       The scalar loss, and each term's mean (over the CLIPs by weight), unweighted by its lambda.
     """
-    terms: dict[str, jax.Array] = {}
-    total = jnp.float32(0)
-
-    def add(name: str, losses: jax.Array, weight: float, share: float = 1.0):
-        nonlocal total
-        loss = jnp.mean(losses)
-        total += weight * loss
-        terms[name] = terms.get(name, 0.0) + share * loss
-
-    whole = recipe.directional or recipe.global_ or recipe.manifold
-    for clip, targets, clip_weight in zip(
+    total, terms = jnp.float32(0), {}
+    if recipe.l2:
+        terms["l2"] = jnp.mean(pixel.l2(source, adapted))
+        total += recipe.l2 * terms["l2"]
+    zoom_key, patch_key = jax.random.split(key)
+    if recipe.zoom > 1:
+        places = clip_losses.zoom_places(zoom_key, len(source), recipe.zoom)
+        source, adapted = (clip_losses.zoom(images, *places) for images in (source, adapted))
+    for clip, targets, weight in zip(
         frozen.clips, frozen.targets, recipe.clip_weights, strict=True
     ):
-        share = clip_weight / sum(recipe.clip_weights)
-        if whole:
-            before = clip.embed_images(source, antialias=recipe.antialias)
-            after = clip.embed_images(adapted, antialias=recipe.antialias)
-        if recipe.directional:
-            losses = clip_losses.directional(before, after, targets.direction)
-            add("directional", losses, clip_weight * recipe.directional, share)
-        if recipe.global_:
-            losses = clip_losses.global_(after, targets.target)
-            add("global_", losses, clip_weight * recipe.global_, share)
-        if recipe.manifold:
-            losses = clip_losses.manifold(before, after, targets.cosine)
-            add("manifold", losses, clip_weight * recipe.manifold, share)
-        if recipe.patch:
-            size = max(1, round(recipe.patch_fraction * min(source.shape[1:3])))
-            centers = clip_losses.crop_centers(key, *source.shape[:3], size)
-            crops = [
-                clip.embed_images(
-                    clip_losses.crops(images, centers, size), antialias=recipe.antialias
-                )
-                for images in (source, adapted)
-            ]
-            losses = clip_losses.patch(*crops, targets.parts)
-            add("patch", losses, clip_weight * recipe.patch, share)
-    if recipe.l2:
-        add("l2", pixel.l2(source, adapted), recipe.l2)
+        for name, losses in clip_terms(clip, targets, source, adapted, patch_key, recipe).items():
+            loss = jnp.mean(losses)
+            total += weight * getattr(recipe, name) * loss
+            terms[name] = terms.get(name, 0) + weight / sum(recipe.clip_weights) * loss
     return total, terms
+
+
+def clip_terms(
+    clip: Clip,
+    targets: Targets,
+    source: jax.Array,
+    adapted: jax.Array,
+    key: jax.Array,
+    recipe: Recipe,
+) -> dict[str, jax.Array]:
+    """The losses [b] of one CLIP, by name, for each lambda above 0; see `guidance`."""
+    embed = functools.partial(clip.embed_images, antialias=recipe.antialias)
+    terms = {}
+    if recipe.directional or recipe.global_ or recipe.manifold:
+        before, after = embed(source), embed(adapted)
+    if recipe.directional:
+        terms["directional"] = clip_losses.directional(before, after, targets.direction)
+    if recipe.global_:
+        terms["global_"] = clip_losses.global_(after, targets.target)
+    if recipe.manifold:
+        terms["manifold"] = clip_losses.manifold(before, after, targets.cosine)
+    if recipe.patch:
+        size = max(1, round(recipe.patch_fraction * min(source.shape[1:3])))
+        centers = clip_losses.crop_centers(key, *source.shape[:3], size)
+        crops = (embed(clip_losses.crops(images, centers, size)) for images in (source, adapted))
+        terms["patch"] = clip_losses.patch(*crops, targets.parts)
+    return terms
 
 
 def select(

@@ -85,7 +85,10 @@ def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
     whole, packed = directory / "model.safetensors", directory / "flax_model.msgpack"
     params, metadata = files.read_safetensors(whole) if whole.is_file() else ({}, {})
     if metadata.get("format") != "flax" and packed.is_file():
-        params = trees.flatten(flax.serialization.msgpack_restore(packed.read_bytes()))
+        try:
+            params = trees.flatten(flax.serialization.msgpack_restore(packed.read_bytes()))
+        except Exception as error:  # msgpack raises many kinds
+            raise UserError(f"{packed} is cut short or holds no Flax weights") from error
     elif metadata.get("format") != "flax":
         from convert import clip  # only where there is something to convert
 

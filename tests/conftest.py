@@ -49,11 +49,17 @@ def golden(shared):
 
 @pytest.fixture(scope="session")
 def golden_weights(golden):
-    """golden_weights("generator 64 cm2", seed) -> the state dict that the outputs came from."""
+    """golden_weights("generator 64 cm2", seed) -> the state dict that the outputs came from.
+
+    The table may be given by its name in shapes.json, or as {key: shape}.
+    """
     spec = importlib.util.spec_from_file_location("seeded", GOLDEN / "seeded.py")
     seeded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(seeded)
-    return lambda table, seed: seeded.state_dict(golden("shapes.json")[table], seed)
+    tables = golden("shapes.json")
+    return lambda table, seed: seeded.state_dict(
+        tables[table] if isinstance(table, str) else table, seed
+    )
 
 
 @pytest.fixture(scope="session")

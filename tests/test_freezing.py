@@ -83,7 +83,10 @@ def test_adaptive_labels_each_layer_with_its_latent():
         ({"strategy": "phase", "phase": "hair"}, "freeze.phase is 'hair'; expected one of texture"),
         ({"strategy": "late", "k": 0}, "freeze.k is 0; .* 18 latents, give 1..18"),
         ({"strategy": "adaptive", "k": 19}, "freeze.k is 19; .* 18 latents, give 1..18"),
-        ({"strategy": "late", "parity": "exact"}, "freeze.map is 'exact'; expected one of corrected"),
+        (
+            {"strategy": "late", "parity": "exact"},
+            "freeze.map is 'exact'; expected one of corrected",
+        ),
     ],
 )
 def test_unknown_values_are_told_with_the_known_ones(arguments, said):
@@ -124,7 +127,9 @@ def test_frozen_parameters_hold_no_optimiser_state_and_rest(tiny_generator, stra
     assert sum(leaf.size for leaf in moments) == 2 * sum(leaf.size for leaf in trained)
     chosen = jnp.zeros(6, bool)
     updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params, chosen=chosen)
-    moves = jax.tree.map(lambda update, label: bool(update.any()) == (label == "train"), updates, labels)
+    moves = jax.tree.map(
+        lambda update, label: bool(update.any()) == (label == "train"), updates, labels
+    )
     assert all(jax.tree.leaves(moves))
 
 

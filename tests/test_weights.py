@@ -47,7 +47,9 @@ def test_precision_is_that_of_the_computation_not_of_the_weights(saved):
     generator = nada_jax.load_generator(saved, precision="bfloat16")
     assert generator.precision == "bfloat16"
     assert {leaf.dtype for leaf in jax.tree.leaves(generator)} == {jnp.dtype("float32")}
-    with pytest.raises(UserError, match="precision is 'float16'; expected one of float32, bfloat16"):
+    with pytest.raises(
+        UserError, match="precision is 'float16'; expected one of float32, bfloat16"
+    ):
         nada_jax.load_generator(saved, precision="float16")
 
 
@@ -61,7 +63,10 @@ def test_the_embedded_generator_is_found_by_name_from_anywhere(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("avatar65", r"generator.weights='avatar65' is neither a file nor a known name \(avatar64, ffhq"),
+        (
+            "avatar65",
+            r"generator.weights='avatar65' is neither a file nor a known name \(avatar64, ffhq",
+        ),
         ("", "generator.weights is empty; give a name such as avatar64"),
         ("absent/x.safetensors", "generator.weights='absent/x.safetensors' is neither a file"),
         (".", "generator.weights='.' is a directory; expected a file"),
@@ -75,7 +80,9 @@ def test_what_is_no_generator_is_told(name, said, tmp_path, monkeypatch):
         nada_jax.load_generator(name)
 
 
-def test_a_published_name_says_which_file_to_put_where(saved, tiny_generator, tmp_path, monkeypatch):
+def test_a_published_name_says_which_file_to_put_where(
+    saved, tiny_generator, tmp_path, monkeypatch
+):
     monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path / "cache"))
     with pytest.raises(UserError) as error:
         nada_jax.load_generator("ffhq1024")
@@ -164,7 +171,9 @@ def test_an_unknown_clip_is_told_with_the_embedded_ones(name, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         nada_jax.load_clip(name)
-    assert f"clip.models={name!r} is neither an embedded name (avatar-p16, avatar-p8)" in str(error.value)
+    assert f"clip.models={name!r} is neither an embedded name (avatar-p16, avatar-p8)" in str(
+        error.value
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "absent", "no config"])
@@ -219,5 +228,7 @@ def test_a_clip_that_cannot_be_fetched_says_what_to_do(monkeypatch):
 
 def test_a_hub_name_without_weights_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(UserError, match="'someone/notes': the hub holds no Flax or PyTorch weights"):
+    with pytest.raises(
+        UserError, match="'someone/notes': the hub holds no Flax or PyTorch weights"
+    ):
         nada_jax.load_clip("someone/notes")

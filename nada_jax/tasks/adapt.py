@@ -157,6 +157,7 @@ def check(config: ConfigDict) -> None:
     need(len(config.clip.models) > 0, "clip.models", "at least one")
     same = len(config.clip.weights) == len(config.clip.models)
     need(same, "clip.weights", f"one number for each of the {len(config.clip.models)} clip.models")
+    need(config.clip.zoom >= 1, "clip.zoom", "at least 1")
     need(config.optimizer.lr > 0, "optimizer.lr", "a number above 0")
     betas = config.optimizer.betas
     need(len(betas) == 2 and all(0 <= b < 1 for b in betas), "optimizer.betas", "two in 0..1")
@@ -173,6 +174,7 @@ def make_recipe(config: ConfigDict) -> Recipe:
         clip_weights=tuple(config.clip.weights),
         **config.loss,
         antialias=config.clip.antialias,
+        zoom=config.clip.zoom,
         mixing=config.generator.mixing,
         noise=config.generator.noise,
         adaptive=config.freeze.strategy == "adaptive",
