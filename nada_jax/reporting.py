@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from nada_jax import files
@@ -89,17 +90,13 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
     from matplotlib import pyplot  # half a second that only this plot needs
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    names = [name for name in rows[0] if name not in ("step", "ms", "chosen")]
-    if len(names) == 2:  # the loss and the only term that it is made of
-        names = names[:1]
+    terms = [name for name in rows[0] if name not in ("step", "loss", "ms")]
     steps = [row["step"] for row in rows]
-    for name in names:
-        values = [row[name] for row in rows]
-        mean, means = values[0], []
-        for value in values:
-            mean = 0.9 * mean + 0.1 * value
-            means.append(mean)
-        line = axes.plot(steps, means, label=name)[0]
+    for name in ["loss", *(terms if len(terms) > 1 else [])]:
+        values = np.array([row[name] for row in rows])
+        weights = 0.9 ** np.arange(len(values))
+        sums = np.convolve(values, weights)[: len(values)]
+        line = axes.plot(steps, sums / np.cumsum(weights), label=name)[0]
         axes.plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
     axes.set(xlabel="step", title=title)
     axes.grid(alpha=0.3)

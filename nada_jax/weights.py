@@ -32,13 +32,16 @@ def cache() -> Path:
     return Path(os.environ.get("NADA_JAX_CACHE", "~/.cache/nada_jax")).expanduser()
 
 
-def load_generator(weights: str | os.PathLike, *, precision: str = "float32") -> Generator:
+def load_generator(
+    weights: str | os.PathLike, *, precision: str = "float32", field: str = "generator.weights"
+) -> Generator:
     """Loads a generator.
 
     Args:
       weights: an embedded name ("avatar64"), a published name ("ffhq1024"), a native `.safetensors`
         file, or an official `.pt` file, which is converted on the fly.
       precision: "float32" or "bfloat16".
+      field: how messages call `weights`.
 
     Returns:
       The generator, parameters in float32.
@@ -48,7 +51,7 @@ def load_generator(weights: str | os.PathLike, *, precision: str = "float32") ->
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    arrays = read_generator(find_generator(weights))
+    arrays = read_generator(find_generator(weights, field))
     return generator_from_arrays(arrays).replace(precision=precision)
 
 
@@ -131,11 +134,11 @@ def _from_hub(name: str) -> Path:
     raise UserError(f"clip.models={name!r}: the hub holds no Flax or PyTorch weights of that name")
 
 
-def find_generator(weights: str | os.PathLike) -> Path:
+def find_generator(weights: str | os.PathLike, field: str = "generator.weights") -> Path:
     """The file behind a name or path; UserError where there is none."""
     name = os.fspath(weights)
     if not name:
-        raise UserError("generator.weights is empty; give a name such as avatar64, or a file")
+        raise UserError(f"{field} is empty; give a name such as avatar64, or a file")
     embedded = ASSETS / f"{name}.safetensors"
     if os.sep not in name and embedded.is_file():
         return embedded
@@ -144,18 +147,16 @@ def find_generator(weights: str | os.PathLike) -> Path:
         found = [place for place in places if place.is_file()]
         if not found:
             raise UserError(
-                f"generator.weights={name!r} is not on this machine: download {PUBLISHED[name]} and "
-                f"put it at {places[1]}, or give its path as generator.weights"
+                f"{field}={name!r} is not on this machine: download {PUBLISHED[name]} and "
+                f"put it at {places[1]}, or give its path as {field}"
             )
         return found[0]
     path = Path(name).expanduser()
     if path.is_dir():
-        raise UserError(f"generator.weights={name!r} is a directory; expected a file")
+        raise UserError(f"{field}={name!r} is a directory; expected a file")
     if not path.exists():
         names = sorted(p.stem for p in ASSETS.glob("*.safetensors")) + sorted(PUBLISHED)
-        raise UserError(
-            f"generator.weights={name!r} is neither a file nor a known name ({', '.join(names)})"
-        )
+        raise UserError(f"{field}={name!r} is neither a file nor a known name ({', '.join(names)})")
     return path
 
 

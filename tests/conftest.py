@@ -3,16 +3,26 @@
 The reference outputs stand in tests/golden, the large ones beside the checkout in shared/golden.
 """
 
+import atexit
 import functools
 import importlib.util
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
+
+# One compilation cache for all tests and the commands that they start; before JAX is imported.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nada_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import numpy as np
 import pytest
 
 from nada_jax.models.stylegan2 import Architecture
-from nada_jax.weights import generator_from_arrays
+from nada_jax.weights import generator_from_arrays, load_clip
 
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
@@ -109,12 +119,6 @@ def tiny_generator():
 
 
 @pytest.fixture(scope="session")
-def avatar_clip(shared):
-    """clip-avatar-p8, from its PyTorch directory."""
-    from convert import clip as conversion
-    from nada_jax.models import clip
-
-    directory = shared("weights/clip-avatar-p8")
-    params, _ = conversion.load_torch_directory(directory)
-    config = clip.read_json(directory / "config.json")
-    return clip.from_params(params, config, directory, name="avatar-p8")
+def avatar_clip():
+    """The embedded avatar-p8."""
+    return load_clip("avatar-p8")

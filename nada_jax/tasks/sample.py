@@ -34,11 +34,14 @@ def run(config: ConfigDict, workdir: Path) -> int:
             raise UserError(f"{field} is {config[field]}; expected at least 1")
     if config.noise not in ("const", "none", "random"):
         raise UserError(f"noise is {config.noise!r}; expected const, none or random")
-    names = {"adapted": config.generator.weights}
+    fields = {"adapted": "generator"}
     if config.source.weights:
-        names = {"source": config.source.weights} | names
+        fields = {"source": "source"} | fields
     generators = {
-        row: weights.load_generator(name, precision=config.precision) for row, name in names.items()
+        row: weights.load_generator(
+            config[field].weights, precision=config.precision, field=f"{field}.weights"
+        )
+        for row, field in fields.items()
     }
     architectures = {generator.architecture for generator in generators.values()}
     if len(architectures) > 1:

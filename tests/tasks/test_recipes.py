@@ -12,7 +12,7 @@ from nada_jax.steps import draw_latents
 from nada_jax.tasks import adapt
 
 RECIPES = ["nada_sketch", "nada_zombie", "nada_joker", "nada_golden_statue", "nada_robot"]
-TRAINER, JUDGE = "avatar-p8", "avatar-p16"
+TRAINER, JUDGE = "avatar-p16", "avatar-p8"
 
 
 def pairwise(x):

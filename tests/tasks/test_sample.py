@@ -1,0 +1,85 @@
+"""Grids and single pictures from any generator."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import sample as configs
+from nada_jax import images, weights
+from nada_jax.errors import UserError
+from nada_jax.tasks import sample
+
+
+def config(**fields):
+    result = configs.get_config()
+    result.update_from_flattened_dict({"rows": 2, "columns": 3} | fields)
+    return result
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image, int)
+
+
+def test_a_grid_and_single_files_are_drawn(tmp_path):
+    assert sample.run(config(), tmp_path) == 0
+    grid = pixels(tmp_path / "samples" / "grid.png")
+    assert grid.shape == (2 * (2 * 66 - 2), 2 * (3 * 66 - 2), 3)
+    singles = [pixels(tmp_path / "samples" / f"seed_{seed:04d}.png") for seed in range(6)]
+    assert np.array_equal(grid[:128:2, :128:2], singles[0])
+    assert np.array_equal(grid[132:260:2, 264:392:2], singles[5])
+    assert len(list((tmp_path / "samples").iterdir())) == 7
+
+
+def test_a_seed_gives_its_picture_in_any_grid(tmp_path):
+    sample.run(config(seed=4, rows=1, columns=1, singles=True), tmp_path / "one")
+    sample.run(config(seed=0, singles=True), tmp_path / "many")
+    one, many = (pixels(tmp_path / w / "samples" / "seed_0004.png") for w in ("one", "many"))
+    assert np.abs(one - many).max() <= 1
+
+
+def test_source_stands_above_adapted_from_the_same_latents(tmp_path):
+    source = weights.load_generator("avatar64")
+    brighter = jax.tree.map(lambda x: x, source.params)
+    brighter["synthesis"]["to_rgb_4"]["bias"] = brighter["synthesis"]["to_rgb_4"]["bias"] - 0.5
+    weights.save_generator(source.replace(params=brighter), tmp_path / "adapted.safetensors")
+    fields = {"generator.weights": str(tmp_path / "adapted.safetensors"), "rows": 1}
+    sample.run(config(**fields, **{"source.weights": "avatar64"}), tmp_path)
+    grid = pixels(tmp_path / "samples" / "grid.png")
+    assert grid.shape[0] == 260
+    darker = (grid[:128] - grid[132:260])[:, :128]
+    assert np.mean((darker >= 60) | (grid[132:260, :128] == 0)) > 0.9
+    assert (tmp_path / "samples" / "source_0000.png").exists()
+
+
+def test_truncation_zero_draws_one_picture_and_noise_changes_it(tmp_path):
+    generator = weights.load_generator("avatar64")
+    same = sample.draw(generator, range(2), config(truncation=0.0))
+    assert np.abs(same[0] - same[1]).max() < 1e-5
+    noisy = sample.draw(generator, range(2), config(truncation=0.0, noise="random"))
+    assert 1e-4 < np.abs(noisy[0] - noisy[1]).mean() < 0.2
+    assert images.to_uint8(noisy).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rows": 0}, "rows is 0"),
+        ({"noise": "loud"}, "noise is 'loud'"),
+        ({"generator.weights": "nowhere"}, "generator.weights='nowhere' is neither"),
+        ({"source.weights": "nowhere"}, "source.weights='nowhere' is neither"),
+        ({"precision": "half"}, "precision is 'half'"),
+    ],
+)
+def test_wrong_fields_are_named_and_nothing_is_written(fields, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        sample.run(config(**fields), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_generators_of_different_size_are_refused(tiny_generator, tmp_path):
+    weights.save_generator(tiny_generator, tmp_path / "tiny.safetensors")
+    fields = {"source.weights": str(tmp_path / "tiny.safetensors")}
+    with pytest.raises(UserError, match="differ in architecture"):
+        sample.run(config(**fields), tmp_path / "run")
