@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         rest = flags.FLAGS(arguments)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a config file is code, and may fail in any way
         return fail(error)
     if rest:
         return fail(f"unknown argument {rest[0]!r}; fields are set by --config.field=value")
@@ -39,15 +39,25 @@ def main(arguments: list[str]) -> int:
     if not Path(path).is_file():
         return fail(f"--config={path} does not exist; expected a file such as configs/default.py")
 
-    from nada_jax.errors import UserError  # only now: importing JAX takes seconds
-
+    tasks = sorted(p.stem for p in (Path(__file__).parent / "nada_jax" / "tasks").glob("[!_]*.py"))
+    if CONFIG.value.task not in tasks:
+        return fail(f"task is {CONFIG.value.task!r}; expected one of {', '.join(tasks)}")
     name = Path(path).stem + (f"_{variant}" if variant else "")
     workdir = Path(WORKDIR.value or Path("runs") / name)
     try:
+        # Only now: importing JAX takes seconds.
+        from nada_jax.errors import UserError
+
         task = importlib.import_module(f"nada_jax.tasks.{CONFIG.value.task}")
+    except KeyboardInterrupt:
+        return 130
+    try:
         return task.run(CONFIG.value, workdir)
-    except UserError as error:
+    except (UserError, OSError) as error:
         return fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def fail(error: Exception | str) -> int:

@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.freeze.iterations = 1  # adaptive: steps of the W+ optimisation that ranks the layers
     config.freeze.batch_size = 8  # adaptive: latents of that optimisation
     config.freeze.every = 1  # adaptive: steps between selections
-    config.freeze.map = "corrected"  # adaptive: latent -> layer; "official" is off by one
+    config.freeze.parity = "corrected"  # latents -> layers as wired; "official" is off by one
 
     config.optimizer = ConfigDict()  # Adam
     config.optimizer.lr = 0.001  # the official 0.002 * 4/5 is faster, and rougher on 64 pixels

@@ -15,6 +15,6 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the recipe; variant "ffhq" is the one for FFHQ 1024 and OpenAI's CLIPs."""
     config = default.get_config(variant)
     config.text.source, config.text.target = "cartoon portrait", "golden statue"
-    if variant == "ffhq":  # a change of style: more steps
+    if variant == "ffhq":
         config.text.source = "photo"
     return config

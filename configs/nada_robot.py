@@ -22,4 +22,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.clip.zoom = 1.0
         config.generator.mixing = 0.9
         config.freeze.strategy, config.freeze.k = "adaptive", 12
+        config.freeze.parity = "official"
     return config

@@ -22,4 +22,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.steps = 301
         config.clip.zoom = 1.0
         config.freeze.strategy, config.freeze.k = "adaptive", 18
+        config.freeze.parity = "official"
     return config

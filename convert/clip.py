@@ -195,10 +195,7 @@ def _write(
     params: rules.Arrays, config: Mapping[str, Any] | None, source: Path, destination: Path
 ) -> None:
     """Writes beside the destination and renames. Without a config, all but weights are copied."""
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {destination}: {error.strerror}") from error
+    destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".clip-", dir=destination.parent) as temporary:
         staged = Path(temporary) / "clip"
         staged.mkdir()

@@ -46,24 +46,29 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; expected a PyTorch checkpoint")
     if path.is_dir():
         raise UserError(f"{path} is a directory; expected a PyTorch checkpoint file")
-    if _is_torchscript(path):
-        raise UserError(
-            f"{path} is a TorchScript (JIT) archive, which is not read yet; a plain state dict is "
-            "needed: torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)"
-        )
     torch = import_torch()
     try:
+        if _is_torchscript(path):
+            raise UserError(
+                f"{path} is a TorchScript (JIT) archive, which is not read yet; a plain state dict "
+                "is needed: torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)"
+            )
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what matters is raised
             content = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
+    except UserError:
+        raise
     except Exception as error:  # a damaged pickle can fail in any way
         raise UserError(f"cannot read {path}: {_reason(path, error)}") from error
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise UserError(f"{path} holds a {kind}; expected a table of tensors (a state dict)")
-    return _to_numpy(content, torch)
+    content = _to_numpy(content, torch)
+    if wrong := [key for key in content if not isinstance(key, str)]:
+        raise UserError(f"{path} has the key {wrong[0]!r}; expected names of tensors")
+    return content
 
 
 def _is_torchscript(path: Path) -> bool:

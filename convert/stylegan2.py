@@ -108,7 +108,9 @@ def read(source: Path) -> tuple[dict[str, np.ndarray], list[Match]]:
     """
     content = reader.read(source)
     official = content.get("g_ema", content)
-    if not isinstance(official, dict) or not all(hasattr(v, "shape") for v in official.values()):
+    if not isinstance(official, dict) or not all(
+        isinstance(key, str) and hasattr(array, "shape") for key, array in official.items()
+    ):
         held = ", ".join(str(key) for key in list(content)[:8])
         raise UserError(
             f"{source} holds no generator: expected g_ema or a state dict, it has {held}"

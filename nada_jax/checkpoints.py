@@ -18,13 +18,16 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-      directory: made when the first checkpoint is written.
+      directory: made where it is missing.
       keep: how many of the newest stay.
     """
 
     def __init__(self, directory: Path, keep: int = 2):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
+        except OSError as error:
+            raise UserError(f"cannot write {directory}: {error.strerror}") from error
         self.directory = directory
 
     def latest(self) -> int | None:
@@ -60,12 +63,15 @@ class Checkpoints:
         except Exception as error:
             raise UserError(
                 f"checkpoint {self.path(step)} does not fit this run or is damaged "
-                f"({str(error).splitlines()[0][:200]}); delete it, or use another --workdir"
+                f"({type(error).__name__}); delete it, or use another --workdir"
             ) from error
         leaves = [named[name] for name in _named(like)]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
         """Ends orbax's background threads."""
         self._manager.close()
 

@@ -21,7 +21,7 @@ import optax
 from nada_jax.errors import UserError
 
 STRATEGIES = ("none", "phase", "late", "adaptive")
-MAPS = ("corrected", "official")
+PARITIES = ("corrected", "official")
 FROZEN = "frozen"
 
 # Convolutions that each phase of the official code trains, beside the constant: convs[j] is conv_{j+1}.
@@ -51,7 +51,7 @@ def latent_of_layer(num_layers: int, parity: str = "corrected") -> dict[str, int
     if parity == "official":
         convs = {f"conv_{j - 1}": j for j in range(2, num_layers)}
         return {"conv_0": 0, "to_rgb_0": 1} | convs
-    raise UserError(f"freeze.map is {parity!r}; expected one of {', '.join(MAPS)}")
+    raise UserError(f"freeze.parity is {parity!r}; expected one of {', '.join(PARITIES)}")
 
 
 def trained_layers(
@@ -136,11 +136,8 @@ def when_chosen(
     def update(updates, state, params=None, *, chosen, **_):
         new_updates, new_state = inner.update(updates, state, params)
         keep = chosen[latent]
-        pick = lambda new, old: jnp.where(keep, new, old)  # noqa: E731
-        return (
-            jax.tree.map(lambda u: jnp.where(keep, u, 0), new_updates),
-            jax.tree.map(pick, new_state, state),
-        )
+        new_updates = jax.tree.map(lambda u: jnp.where(keep, u, 0), new_updates)
+        return new_updates, jax.tree.map(lambda n, o: jnp.where(keep, n, o), new_state, state)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 

@@ -53,7 +53,7 @@ def conv(x: jax.Array, kernel: jax.Array, padding: int | None = None) -> jax.Arr
       padding: zeros on every side; by default what keeps h and w for an odd k.
 
     Returns:
-      [b, h', w', o].
+      [b, h', w', o]. On CPU it differentiates in reverse mode only.
     """
     padding = kernel.shape[0] // 2 if padding is None else padding
     return (_conv_cpu if jax.default_backend() == "cpu" else _conv)(x, kernel, padding)

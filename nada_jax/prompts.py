@@ -144,6 +144,11 @@ def _directions(clip: Clip, source: str, target: str, frames: Sequence[Sequence[
 
 
 def check(**texts: str) -> None:
+    """Refuses blank texts, given by the name of their field.
+
+    Raises:
+      UserError: names the field.
+    """
     for field, text in texts.items():
         if not text.strip():
             raise UserError(f"{field} is blank ({text!r}); expected words such as 'pencil sketch'")

@@ -49,7 +49,10 @@ class Progress:
         """Prints a line without breaking the bar."""
         tqdm.write(line) if self.bar is not None else print(line, flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
         """Leaves the terminal as it was."""
         if self.bar is not None:
             self.bar.close()
@@ -90,7 +93,7 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
     from matplotlib import pyplot  # half a second that only this plot needs
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    terms = [name for name in rows[0] if name not in ("step", "loss", "ms")]
+    terms = [name for name in rows[0] if name not in ("step", "loss", "norm", "ms")]
     steps = [row["step"] for row in rows]
     for name in ["loss", *(terms if len(terms) > 1 else [])]:
         values = np.array([row[name] for row in rows])

@@ -48,7 +48,7 @@ class Frozen:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Static choices of the step; each is explained in `configs/default.py`."""
+    """Static choices of the step, explained in `configs/default.py`; defaults are the official ones."""
 
     batch_size: int = 2
     clip_weights: tuple[float, ...] = (1.0,)
@@ -220,8 +220,9 @@ def make_train_step(
         if recipe.adaptive:
 
             def selected():
-                ws = draw_latents(frozen.generator, selection_key, recipe.selection_batch)
-                noise = selection_key if recipe.noise in ("independent", "shared") else recipe.noise
+                ws_key, noise_key = jax.random.split(selection_key)
+                ws = draw_latents(frozen.generator, ws_key, recipe.selection_batch)
+                noise = noise_key if recipe.noise in ("independent", "shared") else recipe.noise
                 return select(state.params, frozen, ws, noise, recipe)[0]
 
             chosen = jax.lax.cond(state.step % recipe.every == 0, selected, lambda: state.chosen)
@@ -231,6 +232,8 @@ def make_train_step(
         (loss, terms), grads = gradient(state.params, frozen, ws, loss_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, chosen=chosen)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, chosen), {"loss": loss} | terms
+        # Not finite, or huge, when an update went wrong, which the loss would show a step too late.
+        metrics = {"loss": loss} | terms | {"norm": optax.tree.norm(params)}
+        return TrainState(state.step + 1, params, opt_state, chosen), metrics
 
     return train_step

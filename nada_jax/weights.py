@@ -210,6 +210,8 @@ def generator_from_arrays(arrays: dict[str, np.ndarray]) -> Generator:
     )
     if wrong:
         raise UserError("the arrays do not make a generator: " + "; ".join(wrong))
-    tree = trees.unflatten({path: jnp.asarray(array) for path, array in arrays.items()})
+    tree = trees.unflatten(
+        {path: jnp.asarray(array, jnp.float32) for path, array in arrays.items()}
+    )
     params = {"mapping": tree["mapping"], "synthesis": tree["synthesis"]}
     return Generator(params, tree["noise"], tree["latent_avg"], architecture)

@@ -12,7 +12,7 @@ FLOORS = (
     ("errors", "files", "typing", "trees", "images", "ops"),
     ("models", "losses"),
     ("weights", "prompts", "freezing", "balancing", "source_text", "sharding")
-    + ("checkpoints", "reporting"),
+    + ("checkpoints", "reporting", "runs"),
     ("steps", "minimize"),
     ("tasks",),
     ("app",),

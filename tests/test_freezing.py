@@ -85,7 +85,7 @@ def test_adaptive_labels_each_layer_with_its_latent():
         ({"strategy": "adaptive", "k": 19}, "freeze.k is 19; .* 18 latents, give 1..18"),
         (
             {"strategy": "late", "parity": "exact"},
-            "freeze.map is 'exact'; expected one of corrected",
+            "freeze.parity is 'exact'; expected one of corrected",
         ),
     ],
 )

@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from nada_jax import files, freezing, images, prompts, reporting, trees, weights
+from nada_jax import freezing, images, prompts, reporting, runs, trees, weights
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
@@ -54,7 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input, or a loss that is not finite.
     """
     check(config)
-    refuse_other_runs(config, workdir)
+    refuse_other_run(config, workdir)
 
     # -- models and texts -------------------------------------------------------------------------
     began = time.perf_counter()
@@ -67,7 +67,6 @@ def run(config: ConfigDict, workdir: Path) -> int:
     train_step = jax.jit(make_train_step(make_recipe(config), optimizer), donate_argnums=0)
     if config.overwrite:
         delete_results(workdir)
-    files.write_text(workdir / "config.json", config.to_json(indent=2) + "\n")
 
     # -- state, fresh or from the last checkpoint -------------------------------------------------
     run_key = jax.random.key(config.seed)
@@ -79,6 +78,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     step = int(state.step)
     if step > config.steps:
         raise UserError(f"steps is {config.steps}, but {workdir} holds a run of {step} steps")
+    runs.write_config(config, workdir)
     metrics_file = workdir / "metrics.jsonl"
     rows = [row for row in reporting.read_metrics(metrics_file) if row["step"] <= step]
     reporting.write_metrics(metrics_file, rows)
@@ -86,8 +86,9 @@ def run(config: ConfigDict, workdir: Path) -> int:
     # -- the loop ---------------------------------------------------------------------------------
     painter = Painter(config, generator, workdir)
     progress = reporting.Progress(config.steps, step, config.log_every)
+    share = trained_share(make_labels(config, generator), state.params)
     progress.say(
-        f"{texts[0]!r} -> {texts[1]!r}: {generator.size} pixels, {trained_share(state)}; "
+        f"{texts[0]!r} -> {texts[1]!r}: {generator.size} pixels, {share}; "
         f"models ready in {time.perf_counter() - began:.0f} s"
     )
     if step:
@@ -95,7 +96,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     else:
         painter.paint(state, 0)
     pending, stopping = [], 0
-    with Stop() as stop:
+    with progress, checkpoints, Stop() as stop:
         while step < config.steps and not stopping:
             if not pending:
                 clock = time.perf_counter()
@@ -103,30 +104,32 @@ def run(config: ConfigDict, workdir: Path) -> int:
             step += 1
             pending.append((step, metrics))
             stopping = stop.signal  # read once: it may come at any time
-            log, check_point, sample = (
+            log, checkpoint, sample = (
                 step == config.steps or step % config[f"{name}_every"] == 0
                 for name in ("log", "checkpoint", "sample")
             )
-            if log or check_point or sample or stopping or step == 1:
+            if log or checkpoint or sample or stopping or step == 1:
                 fresh = fetch(pending, clock)
                 pending = []
-                refuse_infinite(fresh, checkpoints)
-                reporting.append_metrics(metrics_file, fresh)
+                good = [row for row in fresh if not infinite(row)]
+                reporting.append_metrics(metrics_file, good)
+                if good != fresh:
+                    refuse(fresh[len(good)], checkpoints)
                 rows += fresh
                 progress.advance(len(fresh), fresh[-1]["loss"], fresh[-1]["ms"])
-            if check_point or stopping:
+            if checkpoint or stopping:
                 checkpoints.save(step, {"state": state, "key": jax.random.key_data(run_key)})
             if sample:
                 painter.paint(state, step)
-    progress.close()
-    checkpoints.close()
 
     # -- results ----------------------------------------------------------------------------------
     if stopping:
-        print(f"stopped at step {step} with a checkpoint; the same command continues from there")
+        but = " with --config.overwrite=False" if config.overwrite else ""
+        print(f"stopped at step {step} with a checkpoint; the same command{but} continues there")
         return INTERRUPTED + stopping
     adapted = workdir / "generator.safetensors"
-    reporting.plot_losses(rows, workdir / "loss.png", " -> ".join(texts))
+    if rows:
+        reporting.plot_losses(rows, workdir / "loss.png", " -> ".join(texts))
     weights.save_generator(
         generator.replace(params=state.params),
         adapted,
@@ -149,18 +152,29 @@ def check(config: ConfigDict) -> None:
 
     for field in COUNTS:
         need(values[field] >= 1, field, "at least 1")
+
+    def numbers(values) -> bool:
+        return all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values)
+
+    need(0 <= config.seed < 2**63, "seed", "a whole number in 0..2^63 - 1")
+    need(0 <= config.samples.seed < 2**63, "samples.seed", "a whole number in 0..2^63 - 1")
+    need(math.isfinite(config.samples.truncation), "samples.truncation", "a number")
     for term, factor in config.loss.items():
-        need(math.isfinite(factor) and factor >= 0, f"loss.{term}", "a number from 0")
+        need(numbers([factor]), f"loss.{term}", "a number from 0")
     need(0 < config.loss.patch_fraction <= 1, "loss.patch_fraction", "a share above 0, up to 1")
     if not any(factor for term, factor in config.loss.items() if term != "patch_fraction"):
         raise UserError("every loss.* is 0; expected a term above 0, such as loss.directional=1")
-    need(len(config.clip.models) > 0, "clip.models", "at least one")
-    same = len(config.clip.weights) == len(config.clip.models)
-    need(same, "clip.weights", f"one number for each of the {len(config.clip.models)} clip.models")
-    need(config.clip.zoom >= 1, "clip.zoom", "at least 1")
-    need(config.optimizer.lr > 0, "optimizer.lr", "a number above 0")
+    models, factors = config.clip.models, config.clip.weights
+    need(models and all(isinstance(m, str) for m in models), "clip.models", "at least one name")
+    good = len(factors) == len(models) and numbers(factors) and sum(factors) > 0
+    need(good, "clip.weights", f"one number from 0 for each of the {len(models)} clip.models")
+    need(numbers([config.clip.zoom]) and config.clip.zoom >= 1, "clip.zoom", "a number from 1")
+    need(numbers([config.optimizer.lr]) and config.optimizer.lr > 0, "optimizer.lr", "above 0")
     betas = config.optimizer.betas
-    need(len(betas) == 2 and all(0 <= b < 1 for b in betas), "optimizer.betas", "two in 0..1")
+    good = numbers(betas) and len(betas) == 2 and max(betas) < 1
+    need(good, "optimizer.betas", "two numbers from 0, below 1")
+    parities = freezing.PARITIES
+    need(config.freeze.parity in parities, "freeze.parity", f"one of {', '.join(parities)}")
     noises = ("independent", "shared", "const", "none")
     need(config.generator.noise in noises, "generator.noise", f"one of {', '.join(noises)}")
     need(0 <= config.generator.mixing <= 1, "generator.mixing", "a share in 0..1")
@@ -189,7 +203,7 @@ def make_labels(config: ConfigDict, generator: Generator) -> Any:
     """The label of every parameter: "frozen", or which optimiser trains it."""
     freeze = config.freeze
     trained = freezing.trained_layers(
-        generator.num_layers, freeze.strategy, phase=freeze.phase, k=freeze.k, parity=freeze.map
+        generator.num_layers, freeze.strategy, phase=freeze.phase, k=freeze.k, parity=freeze.parity
     )
     return freezing.labels(generator.params, trained)
 
@@ -202,42 +216,26 @@ def make_optimizer(
     return freezing.optimizer(inner, make_labels(config, generator))
 
 
-def trained_share(state: TrainState) -> str:
+def trained_share(labels: Any, params: Any) -> str:
     """How much of the generator may train, for people."""
-    held = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim) // 2
-    total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return f"{held:,} of {total:,} parameters may train"
+    sizes = jax.tree.map(lambda leaf: leaf.size, params)
+    trained = jax.tree.map(lambda label, n: n * (label != freezing.FROZEN), labels, sizes)
+    shares = [sum(jax.tree.leaves(tree)) for tree in (trained, sizes)]
+    return "{:,} of {:,} parameters may train".format(*shares)
 
 
-def refuse_other_runs(config: ConfigDict, workdir: Path) -> None:
+def refuse_other_run(config: ConfigDict, workdir: Path) -> None:
     """Makes sure that what stands in the workdir is this run, and may be continued.
 
     Raises:
       UserError: it is another run, or `resume` is False.
     """
-    file = workdir / "config.json"
-    if config.overwrite or not file.exists():
+    if config.overwrite:
         return
-    if not config.resume:
-        raise UserError(
-            f"resume is False, but {workdir} holds a run already; give another --workdir, or "
-            "--config.overwrite=True to delete that run"
-        )
-    try:
-        theirs = trees.flatten(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error}); give another --workdir") from error
-    ours = trees.flatten(json.loads(config.to_json()))
-    differ = [
-        f"{field} was {theirs.get(field)!r} and is {ours.get(field)!r}"
-        for field in sorted(ours.keys() | theirs.keys())
-        if field.split(".")[0] not in FREE and ours.get(field) != theirs.get(field)
-    ]
-    if differ:
-        raise UserError(
-            f"{workdir} holds a run with other settings ({'; '.join(differ)}); give another "
-            "--workdir, or --config.overwrite=True to delete that run"
-        )
+    remedy = "give another --workdir, or --config.overwrite=True to delete that run"
+    if not config.resume and runs.read_config(workdir) is not None:
+        raise UserError(f"resume is False, but {workdir} holds a run already; {remedy}")
+    runs.refuse_other(config, workdir, FREE, remedy)
 
 
 def delete_results(workdir: Path) -> None:
@@ -303,13 +301,17 @@ def fetch(pending: list[tuple[int, Any]], clock: float) -> list[dict[str, Any]]:
     ]
 
 
-def refuse_infinite(rows: list[dict[str, Any]], checkpoints: Checkpoints) -> None:
-    """Ends the run at a loss that is not finite; UserError names the step and what is left."""
-    for row in rows:
-        if not math.isfinite(row["loss"]):
-            last = checkpoints.latest()
-            left = "there is none yet" if last is None else str(checkpoints.path(last))
-            raise UserError(
-                f"the loss is {row['loss']} at step {row['step']}; last good checkpoint: {left}. "
-                "A smaller optimizer.lr, or precision=float32, may help"
-            )
+def infinite(row: dict[str, Any]) -> str | None:
+    """The name of what is not finite in the metrics of a step, or None."""
+    return next((name for name in ("loss", "norm") if not math.isfinite(row[name])), None)
+
+
+def refuse(row: dict[str, Any], checkpoints: Checkpoints) -> NoReturn:
+    """Ends the run at a step that is not finite; UserError names the step and what is left."""
+    last, name = checkpoints.latest(), infinite(row)
+    left = "there is none yet" if last is None else str(checkpoints.path(last))
+    what = {"loss": "loss", "norm": "norm of the parameters"}[name]
+    raise UserError(
+        f"the {what} is {row[name]} at step {row['step']}; last good checkpoint: {left}; a smaller "
+        "optimizer.lr, or precision=float32, may help"
+    )

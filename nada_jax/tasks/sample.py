@@ -1,5 +1,7 @@
 """Draws pictures from one generator, or from a source and an adapted one side by side."""
 
+import math
+import time
 from pathlib import Path
 
 import jax
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import files, images, weights
+from nada_jax import images, reporting, runs, weights
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 
@@ -17,7 +19,7 @@ BATCH = 8  # pictures drawn at once; bounds the memory whatever the grid
 def run(config: ConfigDict, workdir: Path) -> int:
     """Draws a grid and single pictures as configured; see `configs/sample.py`.
 
-    Writes config.json, samples/grid.png and samples/seed_NNNN.png (source_NNNN.png beside it).
+    Writes config.json, metrics.jsonl, samples/grid.png and samples/seed_NNNN.png (source_NNNN.png beside it).
 
     Args:
       config: all of `configs/sample.py`.
@@ -34,6 +36,11 @@ def run(config: ConfigDict, workdir: Path) -> int:
             raise UserError(f"{field} is {config[field]}; expected at least 1")
     if config.noise not in ("const", "none", "random"):
         raise UserError(f"noise is {config.noise!r}; expected const, none or random")
+    if not 0 <= config.seed < 2**31:
+        raise UserError(f"seed is {config.seed}; expected a whole number in 0..2^31 - 1")
+    if not math.isfinite(config.truncation):
+        raise UserError(f"truncation is {config.truncation}; expected a number such as 0.7")
+    runs.refuse_other(config, workdir, set(config) - {"task"}, "give another --workdir")
     fields = {"adapted": "generator"}
     if config.source.weights:
         fields = {"source": "source"} | fields
@@ -49,11 +56,14 @@ def run(config: ConfigDict, workdir: Path) -> int:
             f"generator.weights={config.generator.weights!r} and source.weights="
             f"{config.source.weights!r} differ in architecture; expected a generator and its source"
         )
+    began = time.perf_counter()
     seeds = range(config.seed, config.seed + config.rows * config.columns)
     pictures = {row: draw(g, seeds, config) for row, g in generators.items()}
 
-    files.write_text(workdir / "config.json", config.to_json(indent=2) + "\n")
+    runs.write_config(config, workdir)
     directory = workdir / "samples"
+    for earlier in [*directory.glob("seed_*.png"), *directory.glob("source_*.png")]:
+        earlier.unlink()
     size = generators["adapted"].size
     rows = [
         batch[start : start + config.columns]
@@ -63,6 +73,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
     grid = directory / "grid.png"
     sheet = images.grid(np.concatenate(rows), config.columns)
     images.save(sheet, grid, images.enlargement(size))
+    row = {"pictures": len(rows) * config.columns, "seconds": time.perf_counter() - began}
+    reporting.write_metrics(workdir / "metrics.jsonl", [row])
     if config.singles:
         prefix = {"source": "source", "adapted": "seed"}
         for row, batch in pictures.items():

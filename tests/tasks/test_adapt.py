@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
     settings = json.loads((tmp_path / "config.json").read_text())
     settings["optimizer"]["lr"] = 1e30  # as if the run had been started so
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(UserError, match=r"loss is nan at step \d.*checkpoints/3"):
+    with pytest.raises(UserError, match=r"norm of the parameters is inf at step 4.*checkpoints/3"):
         adapt.run(good, tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
 
@@ -193,6 +193,9 @@ def test_another_run_in_the_workdir_is_not_mixed_with_this_one(finished, tmp_pat
     with pytest.raises(UserError, match="resume is False"):
         adapt.run(small(resume=False), workdir)
     assert arrays(workdir).keys() == arrays(finished).keys()
+    with pytest.raises(UserError, match="steps is 1, but"):
+        adapt.run(small(steps=1), workdir)
+    assert json.loads((workdir / "config.json").read_text())["steps"] == 6
     other.overwrite = True
     other.steps = 1
     assert adapt.run(other, workdir) == 0
@@ -216,12 +219,18 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
         ({"steps": 0}, "steps is 0; expected at least 1"),
         ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
         ({"freeze.strategy": "adaptive", "freeze.k": 11}, "freeze.k is 11; this generator has 10"),
-        ({"clip.weights": (1.0, 2.0)}, "clip.weights is .* one number for each of the 1"),
+        ({"clip.weights": (1.0, 2.0)}, "clip.weights is .*one number from 0 for each of the 1"),
         ({"loss.directional": 0.0}, "expected a term above 0"),
         ({"loss.patch_fraction": 1.5}, "loss.patch_fraction is 1.5"),
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"generator.weights": "nowhere.pt"}, "generator.weights='nowhere.pt' is neither"),
         ({"generator.noise": "loud"}, "generator.noise is 'loud'"),
+        ({"clip.weights": (0.0,)}, "clip.weights is .*one number"),
+        ({"clip.weights": ("a",)}, "clip.weights is .*one number"),
+        ({"clip.zoom": float("inf")}, "clip.zoom is inf"),
+        ({"optimizer.betas": ("a", "b")}, "optimizer.betas is .*two numbers"),
+        ({"seed": 10**20}, "seed is 100000000000000000000"),
+        ({"freeze.parity": "other"}, "freeze.parity is 'other'"),
     ],
 )
 def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_path):
@@ -238,6 +247,11 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
         (["--config=configs/nada_sketch.py:nowhere"], "variant is 'nowhere'; expected"),
         (["--config=configs/nowhere.py"], "configs/nowhere.py"),
         ([], "--config is missing"),
+        (["--config=README.md"], "README.md"),
+        (
+            ["--config=configs/nada_sketch.py", "--config.task=nowhere"],
+            "task is 'nowhere'; expected",
+        ),
         (["--config=configs/nada_sketch.py", "--config.text.target="], "text.target is blank"),
         (["--config=configs/nada_sketch.py:ffhq"], "stylegan2-ffhq-config-f.pt"),
         (["--config=configs/nada_sketch.py", "--workdir=main.py/run"], "cannot write"),

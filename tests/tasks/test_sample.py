@@ -78,6 +78,20 @@ def test_wrong_fields_are_named_and_nothing_is_written(fields, message, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_another_tasks_workdir_is_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text('{"task": "adapt", "steps": 5}')
+    with pytest.raises(UserError, match="task was 'adapt' and is 'sample'"):
+        sample.run(config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_pictures_of_an_earlier_larger_grid_are_removed(tmp_path):
+    sample.run(config(), tmp_path)
+    sample.run(config(rows=1, columns=2), tmp_path)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names == ["grid.png", "seed_0000.png", "seed_0001.png"]
+
+
 def test_two_generators_of_different_size_are_refused(tiny_generator, tmp_path):
     weights.save_generator(tiny_generator, tmp_path / "tiny.safetensors")
     fields = {"source.weights": str(tmp_path / "tiny.safetensors")}
