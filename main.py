@@ -6,6 +6,7 @@ runs/RECIPE unless --workdir says otherwise. Wrong input ends in one sentence an
 
 import importlib
 import sys
+import warnings
 from pathlib import Path
 
 from absl import flags
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
     Returns:
       The exit code: 0, 2 after wrong input, or what the task says.
     """
+    warnings.showwarning = warn
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
@@ -58,6 +60,11 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def warn(message: Warning | str, *_, **__) -> None:
+    """One line on stderr, without the place in the code."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def fail(error: Exception | str) -> int:

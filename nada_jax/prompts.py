@@ -122,22 +122,27 @@ class Targets:
 
 
 def targets(clip: Clip, source: str, target: str, *, parts: bool = False) -> Targets:
-    """Computes `Targets` once, before training; `parts` (2,370 texts) only on demand."""
-    article, bare = clip.embed_texts([f"a {target}", target])
+    """Computes `Targets` once, before training; `parts` (2,370 texts) only on demand.
+
+    Raises:
+      UserError: as `text_direction`.
+    """
+    _check_pair(source, target)
+    framed = [template.format(text) for text in (source, target) for template in TEMPLATES]
+    features = clip.embed_texts([*framed, f"a {target}", target])
+    of_source, of_target = features[:-2].reshape(2, len(TEMPLATES), -1)
     return Targets(
-        direction=text_direction(clip, source, target),
-        target=article,
-        bare=bare,
-        cosine=mean_feature(clip, source) @ mean_feature(clip, target),
+        direction=unit(jnp.mean(of_target - of_source, axis=0)),
+        target=features[-2],
+        bare=features[-1],
+        cosine=unit(jnp.mean(of_source, axis=0)) @ unit(jnp.mean(of_target, axis=0)),
         parts=part_directions(clip, source, target) if parts else None,
     )
 
 
 def _directions(clip: Clip, source: str, target: str, frames: Sequence[Sequence[str]]) -> jax.Array:
     """One unit direction [p, d] for each of p lists of equally many frames."""
-    check(**{"text.source": source, "text.target": target})
-    if source.strip() == target.strip():
-        raise UserError(f"text.source and text.target are both {source!r}; expected two texts")
+    _check_pair(source, target)
     texts = [frame.format(text) for text in (source, target) for part in frames for frame in part]
     of_source, of_target = clip.embed_texts(texts).reshape(2, len(frames), -1, clip.dim)
     return unit(jnp.mean(of_target - of_source, axis=1))
@@ -152,3 +157,9 @@ def check(**texts: str) -> None:
     for field, text in texts.items():
         if not text.strip():
             raise UserError(f"{field} is blank ({text!r}); expected words such as 'pencil sketch'")
+
+
+def _check_pair(source: str, target: str) -> None:
+    check(**{"text.source": source, "text.target": target})
+    if source.strip() == target.strip():
+        raise UserError(f"text.source and text.target are both {source!r}; expected two texts")

@@ -48,3 +48,14 @@ def test_mean_feature_is_the_unit_mean_over_the_templates(avatar_clip, assert_cl
 def test_texts_without_a_direction_are_refused(avatar_clip, function, source, target, said):
     with pytest.raises(UserError, match=said):
         function(avatar_clip, source, target)
+
+
+def test_targets_hold_what_each_function_gives_alone(avatar_clip, assert_close):
+    targets = prompts.targets(avatar_clip, "avatar", "zombie")
+    means = [prompts.mean_feature(avatar_clip, text) for text in ("avatar", "zombie")]
+    texts = avatar_clip.embed_texts(["a zombie", "zombie"])
+    expected = prompts.text_direction(avatar_clip, "avatar", "zombie")
+    assert_close(targets.direction, expected, 1e-5)
+    assert_close(targets.cosine, means[0] @ means[1], 1e-5)
+    assert_close([targets.target, targets.bare], texts, 1e-5)
+    assert targets.parts is None

@@ -1,0 +1,50 @@
+"""Metrics, progress and plots."""
+
+import numpy as np
+from PIL import Image
+
+from nada_jax import reporting
+
+
+def test_half_a_line_of_metrics_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    reporting.write_metrics(path, [{"step": 1}])
+    reporting.append_metrics(path, [{"step": 2}])
+    with path.open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert reporting.read_metrics(path) == [{"step": 1}, {"step": 2}]
+    assert reporting.read_metrics(tmp_path / "missing") == []
+
+
+def test_plain_lines_come_every_so_many_steps(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    with reporting.Progress(total=7, done=0, every=3) as progress:
+        for steps in (1, 1, 2, 2, 1):
+            progress.advance(steps, loss=0.5, ms=2000.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["4/7", "6/7", "7/7"]
+    assert lines[0] == "step 4/7  loss 0.5000  2000 ms/step  0:06 left"
+
+
+def test_a_terminal_gets_a_bar_with_loss_and_time(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    with reporting.Progress(total=2, done=0, every=1) as progress:
+        progress.say("hello")
+        progress.advance(2, loss=0.25, ms=12.0)
+    out, bar = capsys.readouterr()
+    assert "hello" in out
+    assert "2/2" in bar and "loss 0.2500, 12 ms/step" in bar and "left" in bar
+
+
+def test_the_plot_shows_the_loss_and_every_term(tmp_path):
+    rows = [
+        {"step": k, "loss": 2.0 / k, "directional": 1.0 / k, "l2": 1.0 / k, "norm": 9.0, "ms": 5.0}
+        for k in range(1, 30)
+    ]
+    reporting.plot_losses(rows, tmp_path / "all.png", "photo -> sketch")
+    reporting.plot_losses(rows[:1], tmp_path / "one.png", "one step")
+    with Image.open(tmp_path / "all.png") as image:
+        colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
+    lines = {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C)}  # of three curves
+    assert lines <= {tuple(colour) for colour in colours.tolist()}
