@@ -155,7 +155,8 @@ def test_guidance_is_the_sum_over_clips_of_weight_times_lambda_times_term(
     def normalised(x):
         return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
-    centers = clip_losses.crop_centers(key, 3, 16, 16, 8)
+    _, patch_key = jax.random.split(key)
+    centers = clip_losses.crop_centers(patch_key, 3, 16, 16, 8)
     expected = {name: 0.0 for name in lambdas}
     expected_total = 0.0
     for clip, targets, weight in zip(frozen.clips, frozen.targets, (1.0, 0.25), strict=True):
