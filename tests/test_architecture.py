@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "files", "typing", "trees", "images", "ops"),
+    ("errors", "files", "typing", "trees", "images", "ops", "resize"),
     ("models", "losses"),
     ("weights", "prompts", "freezing", "balancing", "source_text", "sharding")
     + ("checkpoints", "reporting", "runs"),

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from transformers import CLIPConfig, CLIPTokenizerFast
 from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
 
-from nada_jax import trees
+from nada_jax import resize, trees
 from nada_jax.errors import UserError
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -101,8 +100,10 @@ class Clip:
         Returns:
           float32 [b, r, r, 3], what the network reads.
         """
-        r, (h, w) = self.image_size, images.shape[1:3]
-        rows, columns = _resize(h, min(h, w), r, antialias), _resize(w, min(h, w), r, antialias)
+        sides = images.shape[1:3]
+        rows, columns = (
+            resize.to_shorter_side(side, min(sides), self.image_size, antialias) for side in sides
+        )
         x = images.astype(jnp.float32)
         if rows is not None:
             x = jnp.einsum("rh,bhwc->brwc", rows, x, precision="highest")
@@ -329,39 +330,3 @@ def _text_features(module: FlaxCLIPModule, ids: jax.Array) -> jax.Array:
 @jax.jit
 def _embed_tokens(clip: Clip, ids: jax.Array) -> jax.Array:
     return clip.embed_tokens(ids)
-
-
-def _resize(size: int, shorter: int, r: int, antialias: bool) -> np.ndarray | None:
-    """The matrix [r, size] that resizes one axis and crops its middle; None for the identity.
-
-    The axis goes to r * size / shorter, rounded down as torchvision does.
-    """
-    resized = r * size // shorter
-    if size == resized == r:
-        return None
-    first = round((resized - r) / 2)
-    return _bicubic(size, resized, antialias)[first : first + r]
-
-
-@functools.cache
-def _bicubic(size: int, resized: int, antialias: bool) -> np.ndarray:
-    """Cubic convolution with half-pixel centres, a matrix [resized, size]; Keys 1981, eqs. 4, 6.
-
-    As in PyTorch: plain with a = -0.75 and the border repeated; antialiased with a = -0.5, the
-    kernel stretched by the scale, cut off at the border and normalised.
-    """
-    scale = size / resized
-    a, stretch = (-0.5, max(scale, 1.0)) if antialias else (-0.75, 1.0)
-    centers = (np.arange(resized) + 0.5) * scale - 0.5
-    reach = math.ceil(2 * stretch)
-    taps = np.floor(centers).astype(int)[:, None] + np.arange(-reach, reach + 2)
-    x = np.abs(taps - centers[:, None]) / stretch
-    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
-    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
-    values = np.where(x <= 1, near, np.where(x < 2, far, 0))
-    if antialias:
-        values *= (taps >= 0) & (taps < size)
-        values /= values.sum(axis=1, keepdims=True)
-    matrix = np.zeros((resized, size))
-    np.add.at(matrix, (np.arange(resized)[:, None], taps.clip(0, size - 1)), values)
-    return matrix.astype(np.float32)
