@@ -1,0 +1,240 @@
+"""Encoders: from a picture to the latents that a StyleGAN2 draws it with, in Flax linen.
+
+pSp, Richardson et al. 2021, "Encoding in Style" (arXiv 2008.00951): a head per latent reads one of the
+last three maps of an IR-SE50 body. e4e, Tov et al. 2021, "Designing an Encoder for StyleGAN Image
+Manipulation" (arXiv 2102.02766): the first head gives one latent, every other head how its own differs.
+ReStyle, Alaluf et al. 2021 (arXiv 2104.02699): either of the two sees its last attempt and corrects it.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from nada_jax.errors import UserError
+from nada_jax.models.irse import Body, BodyArchitecture, average_pool, body_fields, network_shapes
+from nada_jax.models.stylegan2 import Dense
+
+IMAGE_SIZE = 256
+LATERALS = 2  # maps before the last that a pyramid takes in
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderArchitecture(BodyArchitecture):
+    """The numbers that fix an encoder's shapes, and what shapes cannot tell.
+
+    Attributes:
+      heads: number of convolutions of each head, one head per latent; n of them reduce a map of
+        2^n pixels to one.
+      w_dim: size of a latent.
+      pyramid: whether heads read a feature pyramid, or the last map alone (ReStyle's simpler encoders).
+      progressive: whether the first head's latent is added to all others (e4e).
+    """
+
+    heads: tuple[int, ...] = (4,) * 3 + (5,) * 4 + (6,) * 11
+    w_dim: int = 512
+    pyramid: bool = True
+    progressive: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        last = IMAGE_SIZE.bit_length() - 1 - len(self.ends)
+        known = range(last, min(last + LATERALS * self.pyramid, IMAGE_SIZE.bit_length() - 2) + 1)
+        if not 1 <= len(self.heads) <= 64 or not set(self.heads) <= set(known):
+            raise UserError(
+                f"not an encoder: its heads have {self.heads} convolutions, where maps of "
+                f"{', '.join(str(2**n) for n in known)} pixels need {', '.join(map(str, known))}"
+            )
+
+    def _others(self) -> tuple[int, ...]:
+        return *super()._others(), self.w_dim
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Flat path -> shape of every array of a native file."""
+        images = (1, IMAGE_SIZE, IMAGE_SIZE, self.in_channels)
+        average = {"latent_avg": (len(self.heads), self.w_dim)}
+        return network_shapes(EncoderNetwork(self), images) | average
+
+    @classmethod
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], progressive: bool = False
+    ) -> "EncoderArchitecture":
+        """Reads the architecture from the shapes of native parameters.
+
+        Args:
+          shapes: flat path -> shape, as in `shapes()`; more paths than needed do no harm.
+          progressive: what shapes cannot tell.
+
+        Raises:
+          UserError: the shapes are not those of an encoder.
+        """
+        fields = body_fields(shapes, "an encoder")
+        pattern = re.compile(r"head_(\d+)\.(conv|linear)_?\d*\.(?:kernel|weight)")
+        layers = [(int(m[1]), m[2]) for path in shapes if (m := pattern.fullmatch(path))]
+        count = len({head for head, _ in layers})
+        heads = tuple(layers.count((i, "conv")) for i in range(count))
+        if "head_0.linear.weight" not in shapes:
+            raise UserError("not an encoder: it has no head for its first latent")
+        return cls(
+            **fields,
+            heads=heads,
+            w_dim=int(shapes["head_0.linear.weight"][1]),
+            pyramid="lateral_0.kernel" in shapes,
+            progressive=progressive,
+        )
+
+
+class Head(nn.Module):
+    """From a map to one latent: convolutions of stride 2 down to one pixel, then a dense layer."""
+
+    convs: int
+    w_dim: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, 2^convs, 2^convs, c] -> [b, w_dim]."""
+        for i in range(self.convs):
+            x = nn.Conv(self.w_dim, (3, 3), strides=2, padding=1, name=f"conv_{i}")(x)
+            x = nn.leaky_relu(x, 0.01)
+        return Dense(self.w_dim, name="linear")(x[:, 0, 0])
+
+
+class EncoderNetwork(nn.Module):
+    """Body, pyramid and heads."""
+
+    architecture: EncoderArchitecture
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """[b, 256, 256, c] -> what each head puts out, [b, l, w_dim]."""
+        a = self.architecture
+        maps = Body(a, name="body")(images)
+        levels = [maps[-1]]
+        for i, below in enumerate(maps[-2::-1][:LATERALS] if a.pyramid else ()):
+            lateral = nn.Conv(maps[-1].shape[-1], (1, 1), name=f"lateral_{i}")(below)
+            levels.append(_enlarge(levels[-1], lateral.shape[1]) + lateral)
+        by_side = {level.shape[1]: level for level in levels}
+        heads = [Head(n, a.w_dim, name=f"head_{i}")(by_side[2**n]) for i, n in enumerate(a.heads)]
+        return jnp.stack(heads, axis=1)
+
+
+@flax.struct.dataclass
+class Encoder:
+    """An encoder: pSp, e4e or ReStyle.
+
+    Attributes:
+      params: of the network, float32.
+      latent_avg: what is added to the network's latents, [l, w_dim].
+      architecture: static sizes.
+    """
+
+    KIND: ClassVar[str] = "encoder"
+    ARCHITECTURE: ClassVar[type] = EncoderArchitecture
+
+    params: dict[str, Any]
+    latent_avg: jax.Array
+    architecture: EncoderArchitecture = flax.struct.field(pytree_node=False)
+
+    def tree(self) -> dict[str, Any]:
+        """Nested arrays, as in a native file."""
+        return self.params | {"latent_avg": self.latent_avg}
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any], architecture: EncoderArchitecture) -> "Encoder":
+        """The inverse of `tree`."""
+        params = {name: branch for name, branch in tree.items() if name != "latent_avg"}
+        return cls(params, tree["latent_avg"], architecture)
+
+    @property
+    def num_layers(self) -> int:
+        """Latents per image, l."""
+        return len(self.architecture.heads)
+
+    @property
+    def iterative(self) -> bool:
+        """Whether it reads a picture with its last attempt beside it (ReStyle); see `refine`."""
+        return self.architecture.in_channels == 6
+
+    def offsets(self, images: jax.Array) -> jax.Array:
+        """Latents without the average.
+
+        Args:
+          images: [b, 256, 256, c] in [-1, 1].
+
+        Returns:
+          [b, l, w_dim].
+        """
+        expected = (IMAGE_SIZE, IMAGE_SIZE, self.architecture.in_channels)
+        if images.shape[1:] != expected:
+            b, *sides = images.shape
+            raise ValueError(f"images have the shape {images.shape}; expected {(b, *expected)}")
+        codes = EncoderNetwork(self.architecture).apply({"params": self.params}, images)
+        return codes.at[:, 1:].add(codes[:, :1]) if self.architecture.progressive else codes
+
+    def encode(self, images: jax.Array) -> jax.Array:
+        """Latents of pictures, in one pass; `refine` is for encoders that are `iterative`.
+
+        Args:
+          images: [b, h, w, c] in [-1, 1], aligned as those that the encoder was trained with. Other
+            sides than 256 are resized as for training: linear interpolation, antialiased.
+
+        Returns:
+          [b, l, w_dim].
+        """
+        return self.latent_avg + self.offsets(_resize(images))
+
+
+def refine(
+    encoder: Encoder, images: jax.Array, draw: Callable[[jax.Array], jax.Array], steps: int = 5
+) -> jax.Array:
+    """Latents of pictures by iterative refinement, Alaluf et al. 2021 (ReStyle), eqs. 1 and 2.
+
+    From the average latent on, each step draws the latents so far, shows the encoder both pictures and
+    adds the correction that it gives.
+
+    Args:
+      encoder: one that is `iterative`.
+      images: [b, h, w, 3] in [-1, 1]; see `Encoder.encode`.
+      draw: latents [b, l, w_dim] -> pictures [b, h', w', 3], which are pooled to 256 pixels; officially
+        a generator with its own noise buffers.
+      steps: 5 in the paper.
+
+    Returns:
+      [b, l, w_dim].
+    """
+    images = _resize(images)
+
+    def step(_, ws):
+        attempt = average_pool(draw(ws), IMAGE_SIZE)
+        return ws + encoder.offsets(jnp.concatenate([images, attempt], axis=-1))
+
+    average = jnp.broadcast_to(encoder.latent_avg, (len(images), *encoder.latent_avg.shape))
+    return jax.lax.fori_loop(0, steps, step, average)
+
+
+def _resize(images: jax.Array) -> jax.Array:
+    """[b, h, w, c] -> [b, 256, 256, c], as PIL's bilinear filter does."""
+    b, h, w, c = images.shape
+    if (h, w) == (IMAGE_SIZE, IMAGE_SIZE):
+        return images
+    return jax.image.resize(images, (b, IMAGE_SIZE, IMAGE_SIZE, c), "linear")
+
+
+def _enlarge(x: jax.Array, side: int) -> jax.Array:
+    """[b, h, h, c] -> [b, side, side, c] by linear interpolation between corners that stay in place."""
+    matrix = _between_corners(x.shape[1], side)
+    return jnp.einsum("rh,bhwc,sw->brsc", matrix, x, matrix, precision="highest")
+
+
+@functools.cache
+def _between_corners(n: int, side: int) -> np.ndarray:
+    """The matrix [side, n] of `_enlarge` along one axis."""
+    places = np.linspace(0, n - 1, side)[:, None]
+    return np.clip(1 - np.abs(places - np.arange(n)), 0, None).astype(np.float32)
