@@ -1,0 +1,218 @@
+"""VGG-16 and VGG-19 of torchvision and of Keras, and the linear layers of LPIPS.
+
+The Keras files hold the original weights, which were trained in Caffe on other preprocessing than those of
+torchvision; the model remembers which.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from convert import reader, rules
+from convert.rules import CONV, Match, Rule, Transform
+from nada_jax import weights
+from nada_jax.errors import UserError
+from nada_jax.models.vgg import (
+    BLOCKS,
+    LPIPS_LAYERS,
+    MEAN,
+    STD,
+    Vgg,
+    VggArchitecture,
+    convolutions,
+)
+
+LINEAR = Transform(  # [1, c, 1, 1] -> [c]
+    "squeeze", lambda x: x.squeeze((0, 2, 3)), lambda x: x[None, :, None, None]
+)
+SCALING = {"scaling_layer.shift": MEAN, "scaling_layer.scale": STD}
+LINEAR_KEYS = [f"lin{i}.model.1.weight" for i in range(len(LPIPS_LAYERS))]
+LARGEST = 2**31  # bytes of arrays; VGG-19 with its dense layers has 0.6 GB
+
+
+def _indices(depth: int) -> dict[str, int]:
+    """Where each convolution stands in torchvision's `features`, which counts ReLUs and pools too."""
+    return {name: 2 * n + int(name[4]) - 1 for n, name in enumerate(convolutions(depth))}
+
+
+def _torchvision(depth: int) -> list[Rule]:
+    found = []
+    for name, index in _indices(depth).items():
+        found += [
+            Rule(f"features.{index}.weight", f"{name}.kernel", CONV),
+            Rule(f"features.{index}.bias", f"{name}.bias"),
+        ]
+    return [*found, Rule("classifier.{rest:.+}", None)]
+
+
+def _lpips() -> list[Rule]:
+    found = []
+    for name, index in _indices(16).items():
+        official = f"net.slice{name[4]}.{index}"
+        found += [
+            Rule(f"{official}.weight", f"{name}.kernel", CONV),
+            Rule(f"{official}.bias", f"{name}.bias"),
+        ]
+    return [
+        *found,
+        Rule("lin{i}.model.1.weight", "lin_{i}", LINEAR),
+        Rule("lins.{i}.model.1.weight", None),  # the same once more
+        *(Rule(key, None) for key in SCALING),
+    ]
+
+
+def _keras() -> list[Rule]:
+    # Keras 1 wrote block1_conv1/block1_conv1_W_1:0; Keras 2 wrote block1_conv1/kernel:0 or, one group
+    # deeper, block1_conv1/block1_conv1/kernel:0.
+    found = []
+    for name in convolutions(19):
+        layer = f"block{name[4]}_conv{name[6]}"
+        older, newer = layer + "_{0}(?:_1)?", f"(?:{layer}/)?" + "{0}"
+        kernel = f"{older.format('W')}|{newer.format('kernel')}"
+        bias = f"{older.format('b')}|{newer.format('bias')}"
+        found += [
+            Rule(f"{layer}/{{array:{kernel}}}:0", f"{name}.kernel"),
+            Rule(f"{layer}/{{array:{bias}}}:0", f"{name}.bias"),
+        ]
+    return [*found, Rule("{layer:fc1|fc2|predictions}/{rest:.+}", None)]
+
+
+def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
+    """Converts the arrays of torchvision, LPIPS or Keras.
+
+    Args:
+      official: key -> array, as in the file: `features.0.weight` and `classifier.*` of torchvision (with
+        `lin0.model.1.weight` of LPIPS beside them or not), `net.slice1.0.weight`, `lin0.model.1.weight`,
+        ... of `lpips.LPIPS(net="vgg")`, or `block1_conv1/kernel:0` of Keras.
+      what: how messages call it.
+
+    Returns:
+      The model, as deep as what is there, and each key's way. Dense layers are left out.
+
+    Raises:
+      UserError: what does not fit, all in one message; a VGG with batch normalisation; linear layers
+        without a network.
+    """
+    if statistics := next((key for key in official if key.endswith(".running_mean")), None):
+        raise UserError(
+            f"{what} is a VGG with batch normalisation ({statistics}); expected one without: vgg16 or "
+            "vgg19, not vgg16_bn or vgg19_bn"
+        )
+    if official and all(re.match(r"lins?[.\d]", key) for key in official):
+        raise UserError(
+            f"{what} holds the linear layers of LPIPS alone; expected torchvision's VGG-16, to which "
+            "they are added"
+        )
+    _check_copies(official, what)
+    preprocessing = "caffe" if any("/" in key for key in official) else "torchvision"
+
+    def architecture(native: rules.Arrays) -> VggArchitecture:
+        shapes = {path: array.shape for path, array in native.items()}
+        return VggArchitecture.from_shapes(shapes, preprocessing)
+
+    native, matches = rules.apply(
+        [*_torchvision(_depth(official)), *_lpips(), *_keras()],
+        official,
+        what=what,
+        expected=lambda native: architecture(native).shapes(),
+    )
+    return weights.model_from_arrays(Vgg, native, architecture(native)), matches
+
+
+def _depth(official: rules.Arrays) -> int:
+    """The depth whose table holds more of torchvision's keys; 16 for the blocks that both share."""
+    return max(
+        BLOCKS,
+        key=lambda depth: sum(
+            f"features.{index}.weight" in official for index in _indices(depth).values()
+        ),
+    )
+
+
+def _check_copies(official: rules.Arrays, what: str) -> None:
+    """What LPIPS stores without need is dropped; it must be what we think it is."""
+    expected = SCALING | {f"lins.{key[3:]}": official.get(key) for key in LINEAR_KEYS}
+    for key in official.keys() & expected.keys():
+        value, held = expected[key], official[key]
+        same = value is not None and held.size == value.size
+        if not same or not np.allclose(held.ravel(), value.ravel(), atol=1e-6):
+            raise UserError(f"{what}: {key} is not what LPIPS 0.1 has there")
+
+
+def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
+    """Reads an official file; see `to_native`.
+
+    Args:
+      path: `.pt` or `.pth` with a state dict, or Keras' `.h5`.
+      lpips: file of the linear layers alone (`weights/v0.1/vgg.pth` of the package lpips), which are
+        added to the VGG-16 in `path`.
+
+    Returns:
+      The model, and each key's way.
+
+    Raises:
+      UserError: a file is missing, damaged or does not fit.
+    """
+    official = read_keras(path) if path.suffix == ".h5" else _state_dict(path)
+    if lpips is None:
+        return to_native(official, str(path))
+    linear = _state_dict(lpips)
+    if sorted(linear) != LINEAR_KEYS:
+        held = ", ".join(list(linear)[:3]) or "nothing"
+        raise UserError(
+            f"{lpips} holds {held}; expected the linear layers of LPIPS, {LINEAR_KEYS[0]} to "
+            f"{LINEAR_KEYS[-1]}, and nothing else"
+        )
+    if official.keys() & linear.keys():
+        raise UserError(f"{path} has the linear layers of LPIPS already; {lpips} is not needed")
+    return to_native(official | linear, f"{path} with {lpips}")
+
+
+def _state_dict(path: Path) -> dict[str, np.ndarray]:
+    content = reader.read(path)
+    if other := [key for key, array in content.items() if not isinstance(array, np.ndarray)]:
+        raise UserError(f"{path} holds {other[0]}; expected a plain state dict of a VGG")
+    return content
+
+
+def read_keras(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of an HDF5 file.
+
+    Args:
+      path: the file. Links out of it, and arrays that it keeps in other files, are not followed.
+
+    Returns:
+      Path within the file -> array.
+
+    Raises:
+      UserError: h5py is missing, or the file is missing, cut short, no HDF5 file, or holds what no VGG
+        has.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError(
+            "h5py is needed to read the .h5 files of Keras: pip install -r requirements-convert.txt"
+        ) from error
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; expected the weights of a VGG from Keras")
+    datasets = {}
+
+    def collect(name, item):
+        if isinstance(item, h5py.Dataset):
+            datasets[name] = item
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(collect)  # hard links alone, every object once
+            for name, dataset in datasets.items():
+                if dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
+                    raise UserError(f"{path}: {name} is not a plain array of floats")
+            if sum(dataset.nbytes for dataset in datasets.values()) > LARGEST:
+                raise UserError(f"{path} holds more than {LARGEST >> 30} GiB, which is no VGG")
+            return {name: dataset[()] for name, dataset in datasets.items()}
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
+        raise UserError(f"cannot read {path}: it is cut short or is not an HDF5 file") from error
