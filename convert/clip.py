@@ -1,4 +1,4 @@
-"""CLIP: Hugging Face (PyTorch) directories and OpenAI state dicts -> native directories.
+"""CLIP: Hugging Face (PyTorch) directories, OpenAI's files, open_clip's -> native directories.
 
 A native directory is what `FlaxCLIPModel.save_pretrained` writes, with the tokenizer beside it.
 """
@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from convert import reader, rules
-from convert.rules import Match, Rule, transpose
+from convert.rules import CONV, DENSE, Match, Rule
 from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.clip import MEAN, STD, param_shapes, read_json
 
-CONV = transpose(2, 3, 1, 0)  # [o, i, k, k] -> [k, k, i, o]
-DENSE = transpose(1, 0)  # [o, i] -> [i, o]
+ACTIVATIONS = ("quick_gelu", "gelu")  # OpenAI's, and what open_clip mostly trains with
 COPIED = (
     "config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
     "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
@@ -85,7 +84,7 @@ def _openai_blocks(official: str, tower: str) -> list[Rule]:
     ]
 
 
-# OpenAI multiplies by both projections from the right, as Flax does: they stay as they are.
+# open_clip keeps OpenAI's names. OpenAI multiplies by both projections from the right, as Flax does: they stay as they are.
 OPENAI = [
     Rule("logit_scale", "logit_scale"),
     Rule("visual.proj", "visual_projection.kernel"),
@@ -101,6 +100,7 @@ OPENAI = [
     *_norm("visual.ln_post", f"{_VISION}.post_layernorm"),
     *_norm("ln_final", f"{_TEXT}.final_layer_norm"),
     Rule("{extra:input_resolution|context_length|vocab_size}", None),  # of JIT archives
+    Rule("{mask:attn_mask|transformer.resblocks.[0-9]+.attn_mask}", None),  # a constant
 ]
 
 
@@ -137,13 +137,14 @@ def load_torch_directory(
 
 
 def from_openai(
-    official: rules.Arrays, what: str = "checkpoint"
+    official: rules.Arrays, what: str = "checkpoint", activation: str = ACTIVATIONS[0]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Match]]:
-    """Converts an OpenAI state dict of a ViT.
+    """Converts a state dict of a ViT by OpenAI, or by open_clip.
 
     Args:
       official: key -> array, as in OpenAI's `clip`.
       what: how messages call it.
+      activation: one of `ACTIVATIONS`.
 
     Returns:
       Arrays by flat path of FlaxCLIPModel, the config.json that is read from their shapes, and each
@@ -152,18 +153,21 @@ def from_openai(
     Raises:
       UserError: a ResNet, no CLIP, or keys and shapes that do not fit, all in one message.
     """
-    config = _openai_config(official, what)
+    config = _openai_config(official, what, activation)
     params, matches = rules.apply(OPENAI, _split_attention(official), what=what)
     rules.check(params, param_shapes(config), what=what)
     return params, config, matches
 
 
-def convert(source: Path, destination: Path) -> list[Match]:
+def convert(source: Path, destination: Path, activation: str | None = None) -> list[Match]:
     """Writes a directory that `FlaxCLIPModel.from_pretrained` and `nada_jax.load_clip` read.
 
     Args:
-      source: a Hugging Face directory with PyTorch weights, or an OpenAI state dict (.pt, .pth).
+      source: a Hugging Face directory with PyTorch weights, or a file by OpenAI (TorchScript archive or
+        state dict) or open_clip (state dict, training checkpoint, .safetensors).
       destination: a new or empty directory. Arrays keep their type: float16 stays float16.
+      activation: one of `ACTIVATIONS`, for files; by default what an open_clip_config.json beside the
+        file says, or OpenAI's.
 
     Returns:
       Each key's way.
@@ -175,13 +179,14 @@ def convert(source: Path, destination: Path) -> list[Match]:
     if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
         raise UserError(f"{destination} exists already; give a new or an empty directory")
     if source.is_dir():
+        if activation:
+            raise UserError(
+                f"--activation is for single files; {source} says its own in config.json"
+            )
         params, matches = load_torch_directory(source)
         config = None
-    elif source.suffix in (".pt", ".pth"):
-        official = _flat(reader.read(source), source)
-        params, config, matches = from_openai(official, what=str(source))
-    elif source.exists():
-        raise UserError(f"{source} is neither a directory nor a .pt or .pth file")
+    elif source.is_file():
+        params, config, matches = load_file(source, activation)
     else:
         raise UserError(f"{source} does not exist")
     try:
@@ -189,6 +194,34 @@ def convert(source: Path, destination: Path) -> list[Match]:
     except OSError as error:
         raise UserError(f"cannot write {destination}: {error.strerror}") from error
     return matches
+
+
+def load_file(
+    source: Path, activation: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Match]]:
+    """Reads a file by OpenAI or open_clip; see `convert` and, for what it returns, `from_openai`.
+
+    open_clip's training checkpoints hold the state dict as `state_dict`, with "module." before every key
+    where they were trained on several devices. Their published files have an open_clip_config.json
+    beside them that tells the activation.
+    """
+    if source.suffix == ".safetensors":
+        flat = files.read_safetensors(source)[0]
+    elif source.suffix in (".pt", ".pth", ".bin"):
+        content = reader.read(source)
+        content = content.get("state_dict", content)
+        flat = _flat(content if isinstance(content, Mapping) else {}, source)
+    else:
+        raise UserError(
+            f"{source} is neither a directory nor a .pt, .pth, .bin or .safetensors file"
+        )
+    if all(key.startswith("module.") for key in flat):
+        flat = {key.removeprefix("module."): array for key, array in flat.items()}
+    described = source.with_name("open_clip_config.json")
+    if activation is None and described.is_file():
+        model = read_json(described).get("model_cfg", {})
+        activation = ACTIVATIONS[0] if model.get("quick_gelu") else ACTIVATIONS[1]
+    return from_openai(flat, str(source), activation or ACTIVATIONS[0])
 
 
 def _write(
@@ -239,12 +272,12 @@ def _split_attention(official: rules.Arrays) -> dict[str, np.ndarray]:
     return split
 
 
-def _openai_config(official: rules.Arrays, what: str) -> dict[str, Any]:
-    """config.json from the shapes; OpenAI's heads are 64 wide and its activation is QuickGELU."""
+def _openai_config(official: rules.Arrays, what: str, activation: str) -> dict[str, Any]:
+    """config.json from the shapes; the heads of every published ViT are 64 wide."""
     if any(key.startswith("visual.layer1.") for key in official):
         raise UserError(
             f"{what} is a CLIP with a ResNet (RN50, RN101, ...), which is not supported; use one "
-            "with a vision transformer, such as ViT-B/32 or ViT-B/16"
+            "with a vision transformer: ViT-B/32, ViT-B/16 or ViT-L/14"
         )
     needed = {
         "visual.conv1.weight": 4, "visual.positional_embedding": 2, "visual.proj": 2,
@@ -266,7 +299,7 @@ def _openai_config(official: rules.Arrays, what: str) -> dict[str, Any]:
             "projection_dim": dim,
             "num_hidden_layers": len(norms),
             "num_attention_heads": max(width // 64, 1),
-            "hidden_act": "quick_gelu",
+            "hidden_act": activation,
         }
 
     text = {

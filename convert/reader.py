@@ -10,7 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from convert import modules
 from nada_jax.errors import UserError
+
+SLACK = 2**24  # bytes of code that a TorchScript archive may hold compressed
 
 
 def import_torch() -> ModuleType:
@@ -26,9 +29,10 @@ def import_torch() -> ModuleType:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a `.pt`, `.pth` or `.bin` file that `torch.save` wrote.
+    """Reads a `.pt`, `.pth` or `.bin` file that `torch.save` or `torch.jit.save` wrote.
 
-    Only tensors, plain Python values and `argparse.Namespace` (rosinality's `args`) are rebuilt.
+    Only tensors, plain Python values and `argparse.Namespace` (rosinality's `args`) are rebuilt; of a
+    TorchScript archive, as OpenAI's CLIPs are published, the tensors alone.
 
     Args:
       path: the file.
@@ -38,44 +42,59 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
       float32), namespaces as dictionaries.
 
     Raises:
-      UserError: torch is missing, or the file is missing, cut short, no checkpoint, a TorchScript
-        archive, no table, or asks for code to be run.
+      UserError: torch is missing, or the file is missing, cut short, damaged, compressed, no checkpoint,
+        no table, or asks for code to be run.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist; expected a PyTorch checkpoint")
     if path.is_dir():
         raise UserError(f"{path} is a directory; expected a PyTorch checkpoint file")
+    zipped = zipfile.is_zipfile(path)
+    if zipped and _check_zip(path):
+        return modules.read_torchscript(path)
     torch = import_torch()
     try:
-        if _is_torchscript(path):
-            raise UserError(
-                f"{path} is a TorchScript (JIT) archive, which is not read yet; a plain state dict "
-                "is needed: torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)"
-            )
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what matters is raised
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except UserError:
-        raise
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged pickle can fail in any way
         raise UserError(f"cannot read {path}: {_reason(path, error)}") from error
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise UserError(f"{path} holds a {kind}; expected a table of tensors (a state dict)")
-    content = _to_numpy(content, torch)
+    try:
+        content = _ToNumpy(torch, path).convert(content)
+    except RecursionError as error:
+        raise UserError(f"cannot read {path}: its lists are nested too deeply") from error
     if wrong := [key for key in content if not isinstance(key, str)]:
         raise UserError(f"{path} has the key {wrong[0]!r}; expected names of tensors")
     return content
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+def _check_zip(path: Path) -> bool:
+    """Whether an archive is TorchScript; UserError where it is damaged or unpacks to far more than it is.
+
+    PyTorch compresses code alone, never tensors. It does not look at check sums, and would take flipped
+    bits for weights.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            unpacked = sum(entry.file_size for entry in entries)
+            bomb = unpacked > 2 * path.stat().st_size + SLACK
+            bad = None if bomb else archive.testzip()
+    except Exception as error:  # zipfile raises many kinds
+        raise UserError(f"cannot read {path}: it is a damaged archive ({error})") from error
+    if bomb:
+        raise UserError(
+            f"cannot read {path}: it would unpack to {unpacked:,} bytes, which PyTorch never packs so small"
+        )
+    if bad:
+        raise UserError(
+            f"cannot read {path}: {bad} in it is damaged (wrong check sum); download or copy it again"
+        )
+    return any(entry.filename.endswith("/constants.pkl") for entry in entries)
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -91,17 +110,38 @@ def _reason(path: Path, error: Exception) -> str:
             f"it asks for {refused[1]}, and only tensors and plain values are read, since anything "
             "else could run code; save its state dict instead"
         )
-    return "it is cut short or is not a PyTorch checkpoint"
+    return "it is cut short, damaged, or not a PyTorch checkpoint"
 
 
-def _to_numpy(value: Any, torch: ModuleType) -> Any:
-    if isinstance(value, torch.Tensor):
-        value = value.detach()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    if isinstance(value, argparse.Namespace):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        return {key: _to_numpy(item, torch) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_to_numpy(item, torch) for item in value)
-    return value
+class _ToNumpy:
+    """Turns tensors into arrays and namespaces into dictionaries, each object once.
+
+    A small file can name one list, or one piece of memory, very many times; what comes out stays within
+    what the file can hold.
+    """
+
+    def __init__(self, torch: ModuleType, path: Path):
+        self._torch, self._path = torch, path
+        self._left = 2 * path.stat().st_size  # weights that share memory may count twice
+        self._done: dict[int, Any] = {}
+
+    def convert(self, value: Any) -> Any:
+        if id(value) not in self._done:
+            # The value is kept beside its result: an id is only good while its object lives.
+            self._done[id(value)] = (value, self._convert(value))
+        return self._done[id(value)][1]
+
+    def _convert(self, value: Any) -> Any:
+        if isinstance(value, self._torch.Tensor):
+            self._left -= value.numel() * value.element_size()
+            if self._left < 0:
+                raise UserError(f"{self._path} claims tensors larger than the file")
+            value = value.detach()
+            return (value.float() if value.dtype == self._torch.bfloat16 else value).numpy()
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if isinstance(value, Mapping):
+            return {key: self.convert(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.convert(item) for item in value)
+        return value

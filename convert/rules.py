@@ -9,6 +9,7 @@ words. A rule without a destination drops a key by name. Every key must be used 
 that does not fit is told in one message.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -60,6 +61,8 @@ def chain(*transforms: Transform) -> Transform:
 
 
 SAME = Transform("same", lambda x: x, lambda x: x)
+CONV = transpose(2, 3, 1, 0)  # PyTorch's [o, i, k, k] -> [k, k, i, o]
+DENSE = transpose(1, 0)  # PyTorch's [o, i] -> [i, o]
 
 
 class Rule(NamedTuple):
@@ -82,6 +85,7 @@ class Match(NamedTuple):
 _FIELD = re.compile(r"\{(\w+)(?:([+-]\d+)|:([^}]*))?\}")
 
 
+@functools.cache
 def _compile(template: str) -> re.Pattern[str]:
     pattern, end = "", 0
     for field in _FIELD.finditer(template):
@@ -163,7 +167,7 @@ def apply(
         try:
             convert = transform.backward if backward else transform.forward
             converted[destination] = np.asarray(convert(array), order="C")
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             problems.append(f"{key} {tuple(array.shape)}: {transform.name} failed ({error})")
             failed.add(destination)
     if expected is not None:

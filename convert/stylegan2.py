@@ -1,21 +1,22 @@
-"""StyleGAN2 in the rosinality layout (also what StyleGAN-NADA trains), both ways."""
+"""StyleGAN2: the rosinality layout (also what StyleGAN-NADA trains) both ways, NVIDIA's pickles one way."""
 
-import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from convert import reader, rules
-from convert.rules import SAME, Match, Rule, Transform, chain, reshape, transpose
+from convert import nvlabs, reader, rules
+from convert.rules import DENSE, SAME, Match, Rule, Transform, chain, reshape, transpose
 from nada_jax import files, weights
 from nada_jax.errors import UserError
-from nada_jax.models.stylegan2 import Architecture, mean_latent
+from nada_jax.models.stylegan2 import Architecture, Generator, mean_latent
 from nada_jax.ops import FIR
 
 DROP_FIRST = Transform("drop axis 0", lambda x: x[0], lambda x: x[None])
-CONV = chain(DROP_FIRST, transpose(2, 3, 1, 0))  # [1, o, i, k, k] -> [k, k, i, o]
-DENSE = transpose(1, 0)  # [o, i] -> [i, o]
+CONV = chain(DROP_FIRST, rules.CONV)  # [1, o, i, k, k] -> [k, k, i, o]
 CONSTANT = chain(DROP_FIRST, transpose(1, 2, 0))  # [1, c, 4, 4] -> [4, 4, c]
 NOISE = Transform("drop axes 0, 1", lambda x: x[0, 0], lambda x: x[None, None])
 STRENGTH = reshape((), (1,))
@@ -54,10 +55,11 @@ RULES = [
     Rule("convs.{j}.conv.blur.kernel", None),
     Rule("to_rgbs.{i}.upsample.kernel", None),
 ]
+DECODER = "decoder."  # the generator's prefix in the file of an encoder
 KERNEL = np.outer(FIR, FIR).astype(np.float32)
 
 
-def to_native(official: rules.Arrays, what: str) -> tuple[dict[str, np.ndarray], list[Match]]:
+def to_native(official: rules.Arrays, what: str) -> tuple[Generator, list[Match]]:
     """Converts a flat rosinality state dict (with or without "latent_avg" beside it).
 
     Args:
@@ -65,8 +67,8 @@ def to_native(official: rules.Arrays, what: str) -> tuple[dict[str, np.ndarray],
       what: how messages call it.
 
     Returns:
-      Native arrays by flat path, and each key's way. A missing `latent_avg` is computed from 4,096
-      samples of the mapping network, as the official code does.
+      The generator, and each key's way. A missing `latent_avg` is computed from 4,096 samples of the
+      mapping network, as the official code does.
 
     Raises:
       UserError: what does not fit, all in one message.
@@ -76,13 +78,22 @@ def to_native(official: rules.Arrays, what: str) -> tuple[dict[str, np.ndarray],
             array.shape == KERNEL.shape and np.allclose(array, KERNEL, atol=1e-6)
         ):
             raise UserError(f"{what}: {key} is not the filter [1, 3, 3, 1]; only that is supported")
-    native, matches = rules.apply(RULES, official, what=what, expected=_shapes)
-    native = {path: np.asarray(array, np.float32) for path, array in native.items()}
-    if "latent_avg" not in native:
+    return _build(RULES, official, what)
+
+
+def _build(
+    table: list[Rule], official: rules.Arrays, what: str, conv_clamp: float | None = None
+) -> tuple[Generator, list[Match]]:
+    native, matches = rules.apply(table, official, what=what, expected=_shapes)
+    averaged = "latent_avg" in native
+    if not averaged:
         native["latent_avg"] = np.zeros(native["mapping.dense_0.bias"].shape, np.float32)
-        generator = weights.generator_from_arrays(native)
-        native["latent_avg"] = np.asarray(mean_latent(generator, jax.random.key(0)))
-    return native, matches
+    shapes = {path: array.shape for path, array in native.items()}
+    architecture = Architecture.from_shapes(shapes, conv_clamp)
+    generator = weights.model_from_arrays(Generator, native, architecture)
+    if not averaged:
+        generator = generator.replace(latent_avg=mean_latent(generator, jax.random.key(0)))
+    return generator, matches
 
 
 def _shapes(native: rules.Arrays) -> dict[str, tuple[int, ...]]:
@@ -91,23 +102,47 @@ def _shapes(native: rules.Arrays) -> dict[str, tuple[int, ...]]:
     return {path: x for path, x in shapes.items() if path != "latent_avg" or path in native}
 
 
-def to_official(native: rules.Arrays, what: str) -> tuple[dict[str, np.ndarray], list[Match]]:
-    """The inverse of `to_native`: keys, shapes and buffers that the original class loads strictly."""
-    official, matches = rules.apply(RULES, native, backward=True, what=what)
-    layers = Architecture.from_shapes({k: v.shape for k, v in native.items()}).num_layers
-    for j in range(0, layers - 2, 2):
+def to_official(generator: Generator, what: str) -> tuple[dict[str, np.ndarray], list[Match]]:
+    """The inverse of `to_native`: keys, shapes and buffers that the original class loads strictly.
+
+    Warns where the generator clamps its layers, which the original class does not.
+    """
+    if generator.architecture.conv_clamp is not None:
+        warnings.warn(
+            f"{what} clamps every layer at {generator.architecture.conv_clamp:g}, which a .pt file in "
+            "the rosinality layout cannot say: pictures may differ in rare pixels",
+            stacklevel=2,
+        )
+    arrays = weights.model_to_arrays(generator)
+    official, matches = rules.apply(RULES, arrays, backward=True, what=what)
+    for j in range(0, generator.num_layers - 2, 2):
         official[f"convs.{j}.conv.blur.kernel"] = KERNEL
         official[f"to_rgbs.{j // 2}.upsample.kernel"] = KERNEL
     return official, matches
 
 
-def read(source: Path) -> tuple[dict[str, np.ndarray], list[Match]]:
-    """Reads an official `.pt` file into native arrays; see `to_native`.
+def read(source: Path) -> tuple[Generator, list[Match]]:
+    """Reads an official file: NVIDIA's `.pkl`, or a `.pt` in the rosinality layout.
 
-    The generator is looked for as `g_ema` (rosinality, StyleGAN-NADA) and as the plain state dict.
+    In a `.pt` the generator is looked for as `g_ema` (rosinality, StyleGAN-NADA), as the decoder of an
+    encoder's file (pSp, e4e, ReStyle, StyleCLIP's mappers), and as the plain state dict.
+
+    Args:
+      source: the file.
+
+    Returns:
+      The generator, and each key's way.
+
+    Raises:
+      UserError: the file is damaged, holds no generator, or one that does not fit.
     """
+    if source.suffix == ".pkl":
+        table, official, conv_clamp = nvlabs.read(source)
+        return _build(table, official, str(source), conv_clamp)
     content = reader.read(source)
-    official = content.get("g_ema", content)
+    if decoder := _decoder(content):
+        return to_native(decoder, what=str(source))
+    official = content.get("g_ema", content.get("state_dict", content))
     if not isinstance(official, dict) or not all(
         isinstance(key, str) and hasattr(array, "shape") for key, array in official.items()
     ):
@@ -120,32 +155,45 @@ def read(source: Path) -> tuple[dict[str, np.ndarray], list[Match]]:
     return to_native(official, what=str(source))
 
 
-def convert(source: Path, destination: Path) -> list[Match]:
-    """Converts a file; the endings say in which direction.
+def read_decoder(source: Path) -> tuple[Generator, list[Match]] | None:
+    """Reads the generator in the file of an encoder or a mapper; None where there is none.
 
     Raises:
-      UserError: the endings name no direction, the source does not fit, or the destination cannot be
-        written.
+      UserError: it does not fit.
     """
-    ends = (source.suffix, destination.suffix)
-    if ends[0] in weights.OFFICIAL and ends[1] == ".safetensors":
-        native, matches = read(source)
-        generator = weights.generator_from_arrays(native)
-        weights.save_generator(generator, destination, source=source.name)
-    elif ends[0] == ".safetensors" and ends[1] in weights.OFFICIAL:
-        native = weights.read_generator(weights.find_generator(os.fspath(source)))
-        official, matches = to_official(native, what=str(source))
-        _write_official(official, destination)
-    else:
-        raise UserError(
-            f"cannot convert {source} to {destination}: expected .pt to .safetensors, or back"
+    decoder = _decoder(reader.read(source))
+    return to_native(decoder, what=str(source)) if decoder else None
+
+
+def _decoder(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays under "decoder." of a state dict, and the average latent if there is one for all layers."""
+    official = content.get("state_dict")
+    if not isinstance(official, dict):
+        return {}
+    decoder = {
+        key.removeprefix(DECODER): array
+        for key, array in official.items()
+        if str(key).startswith(DECODER) and hasattr(array, "shape")
+    }
+    average = content.get("latent_avg")
+    if decoder and hasattr(average, "shape"):  # [w_dim], or the same for each layer
+        same = average.ndim == 1 or (average == average[:1]).all()
+        decoder["latent_avg"] = (
+            average.reshape(-1, average.shape[-1])[0] if same else average.mean(axis=0)
         )
-    return matches
+    return decoder
 
 
-def _write_official(official: dict[str, np.ndarray], destination: Path) -> None:
+def write_official(generator: Generator, destination: Path) -> list[Match]:
+    """Writes a `.pt` file that the original class reads; see `to_official`.
+
+    Raises:
+      UserError: PyTorch is missing, or the file cannot be written.
+    """
     torch = reader.import_torch()
+    official, matches = to_official(generator, what=str(destination))
     tensors = {key: torch.from_numpy(np.array(array)) for key, array in official.items()}
     latent_avg = tensors.pop("latent_avg")
     with files.atomic(destination) as temporary:
         torch.save({"g_ema": tensors, "latent_avg": latent_avg}, temporary)
+    return matches

@@ -44,6 +44,11 @@ def fused_leaky_relu(x: jax.Array) -> jax.Array:
     return jax.nn.leaky_relu(x, 0.2) * SQRT2
 
 
+def clamp(x: jax.Array, bound: float | None) -> jax.Array:
+    """Keeps values within -bound..bound; None leaves them as they are."""
+    return x if bound is None else jnp.clip(x, -bound, bound)
+
+
 def conv(x: jax.Array, kernel: jax.Array, padding: int | None = None) -> jax.Array:
     """Plain convolution (cross-correlation, as in PyTorch) with stride 1.
 

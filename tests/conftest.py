@@ -22,8 +22,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 import numpy as np
 import pytest
 
-from nada_jax.models.stylegan2 import Architecture
-from nada_jax.weights import generator_from_arrays, load_clip
+from nada_jax.models.stylegan2 import Architecture, Generator
+from nada_jax.weights import load_clip, model_from_arrays
 
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
@@ -108,15 +108,24 @@ def golden_clip(request, golden_clips):
 
 
 @pytest.fixture(scope="session")
-def tiny_generator():
+def random_generator():
+    """random_generator(architecture) -> a generator with random weights."""
+
+    def make(architecture):
+        random, arrays = np.random.default_rng(0), {}
+        for path, shape in architecture.shapes().items():
+            scale = 100 if path.startswith("mapping") else 0.5
+            centre = 1 if path.endswith("modulation.bias") else 0
+            arrays[path] = random.normal(centre, scale, shape).astype(np.float32)
+        return model_from_arrays(Generator, arrays, architecture)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(random_generator):
     """A generator of 16 pixels with random weights; every size is another number."""
-    architecture = Architecture(channels=(6, 5, 4), z_dim=7, w_dim=8, mapping_layers=2)
-    random, arrays = np.random.default_rng(0), {}
-    for path, shape in architecture.shapes().items():
-        scale = 100 if path.startswith("mapping") else 0.5
-        centre = 1 if path.endswith("modulation.bias") else 0
-        arrays[path] = random.normal(centre, scale, shape).astype(np.float32)
-    return generator_from_arrays(arrays)
+    return random_generator(Architecture(channels=(6, 5, 4), z_dim=7, w_dim=8, mapping_layers=2))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from convert import stylegan2 as conversion
-from nada_jax import freezing, prompts, trees, weights
+from nada_jax import freezing, prompts, trees
 from nada_jax.losses import clip as clip_losses
 from nada_jax.models.clip import unit
 from nada_jax.prompts import Targets
@@ -41,10 +41,7 @@ def twins(reference, golden, golden_weights):
     shapes = golden("shapes.json")[table].items()
     deltas = golden_weights({f"delta {k}": x for k, x in shapes if "conv.weight" in k}, seed)
     trained = {k: x + np.float32(0.02) * deltas.get(f"delta {k}", 0) for k, x in frozen.items()}
-    return [
-        weights.generator_from_arrays(conversion.to_native(official, "golden")[0])
-        for official in (frozen, trained)
-    ]
+    return [conversion.to_native(official, "golden")[0] for official in (frozen, trained)]
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +90,8 @@ def test_four_steps_match_the_official_loop(
         losses.append(loss)
     assert_close(losses, reference[f"{run}_losses"], 1e-3)
 
-    native = weights.generator_to_arrays(twins[1].replace(params=params))
-    official, _ = conversion.to_official(native, "trained")
-    before, _ = conversion.to_official(weights.generator_to_arrays(twins[1]), "start")
+    official, _ = conversion.to_official(twins[1].replace(params=params), "trained")
+    before, _ = conversion.to_official(twins[1], "start")
     for key, expected in zip(
         reference[f"{run}_movement_keys"], reference[f"{run}_movement_l2"], strict=True
     ):

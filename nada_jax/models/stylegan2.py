@@ -7,7 +7,7 @@ convolutions double the resolution; noise i stands at side 2^((i + 5) // 2).
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax
 import jax
@@ -29,12 +29,15 @@ class Architecture:
       channels: width at each resolution 4, 8, ..., size.
       z_dim, w_dim: sizes of the input and the intermediate latent.
       mapping_layers: depth of the mapping network.
+      conv_clamp: bound of the absolute value of what every layer puts out (StyleGAN2-ADA's guard of
+        float16), or None.
     """
 
     channels: tuple[int, ...]
     z_dim: int = 512
     w_dim: int = 512
     mapping_layers: int = 8
+    conv_clamp: float | None = None
 
     @property
     def size(self) -> int:
@@ -60,11 +63,14 @@ class Architecture:
         )
 
     @classmethod
-    def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> "Architecture":
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], conv_clamp: float | None = None
+    ) -> "Architecture":
         """Reads the architecture from the shapes of native parameters.
 
         Args:
           shapes: flat path -> shape, as in `shapes()`; more paths than needed do no harm.
+          conv_clamp: what shapes cannot tell.
 
         Raises:
           UserError: the shapes are not those of a StyleGAN2 generator.
@@ -84,6 +90,7 @@ class Architecture:
             z_dim=int(shapes["mapping.dense_0.weight"][0]),
             w_dim=int(shapes["mapping.dense_0.weight"][1]),
             mapping_layers=len(denses),
+            conv_clamp=conv_clamp,
         )
 
 
@@ -122,6 +129,7 @@ class StyledConv(nn.Module):
     in_channels: int
     channels: int
     up: bool
+    clamp: float | None = None
 
     def setup(self):
         shape = (3, 3, self.in_channels, self.channels)
@@ -135,13 +143,14 @@ class StyledConv(nn.Module):
         x = ops.modulated_conv(x, self.weight, style, up=self.up)
         if noise is not None:
             x = x + (self.noise_strength * noise[..., None]).astype(x.dtype)
-        return ops.fused_leaky_relu(x + self.bias.astype(x.dtype))
+        return ops.clamp(ops.fused_leaky_relu(x + self.bias.astype(x.dtype)), self.clamp)
 
 
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution without demodulation; its output stays float32."""
 
     in_channels: int
+    clamp: float | None = None
 
     def setup(self):
         shape = (1, 1, self.in_channels, 3)
@@ -152,7 +161,7 @@ class ToRGB(nn.Module):
     def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
         """x [b, h, w, i], style [b, i] -> float32 [b, h, w, 3]."""
         rgb = ops.modulated_conv(x, self.weight, style, demodulate=False)
-        return rgb.astype(jnp.float32) + self.bias
+        return ops.clamp(rgb.astype(jnp.float32) + self.bias, self.clamp)
 
 
 class SynthesisNetwork(nn.Module):
@@ -162,14 +171,16 @@ class SynthesisNetwork(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        channels = self.architecture.channels
+        channels, clamp = self.architecture.channels, self.architecture.conv_clamp
         shape = (4, 4, channels[0])
         self.constant = self.param("constant", nn.initializers.normal(1.0), shape)
         self.convs = [
-            StyledConv(channels[i // 2], channels[(i + 1) // 2], up=i % 2 == 1, name=f"conv_{i}")
+            StyledConv(
+                channels[i // 2], channels[(i + 1) // 2], i % 2 == 1, clamp, name=f"conv_{i}"
+            )
             for i in range(self.architecture.num_layers - 1)
         ]
-        self.to_rgbs = [ToRGB(c, name=f"to_rgb_{i}") for i, c in enumerate(channels)]
+        self.to_rgbs = [ToRGB(c, clamp, name=f"to_rgb_{i}") for i, c in enumerate(channels)]
 
     def styles(self, ws: jax.Array) -> Styles:
         """ws [b, l, w_dim] -> the style vector [b, i] of every modulated layer, by its name."""
@@ -216,6 +227,9 @@ class Generator:
       precision: "float32" or "bfloat16", what the synthesis network computes in.
     """
 
+    KIND: ClassVar[str] = "generator"
+    ARCHITECTURE: ClassVar[type] = Architecture
+
     params: dict[str, Any]
     noise: dict[str, jax.Array]
     latent_avg: jax.Array
@@ -233,6 +247,16 @@ class Generator:
         }
         params = init_params(architecture, keys[0])
         return cls(params, noise, jnp.zeros(architecture.w_dim), architecture)
+
+    def tree(self) -> dict[str, Any]:
+        """Nested arrays, as in a native file."""
+        return self.params | {"noise": self.noise, "latent_avg": self.latent_avg}
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any], architecture: Architecture) -> "Generator":
+        """The inverse of `tree`."""
+        params = {"mapping": tree["mapping"], "synthesis": tree["synthesis"]}
+        return cls(params, tree["noise"], tree["latent_avg"], architecture)
 
     @property
     def size(self) -> int:

@@ -1,5 +1,6 @@
 import json
 import shutil
+import warnings
 
 import ml_dtypes
 import numpy as np
@@ -8,7 +9,8 @@ import safetensors
 import safetensors.numpy
 
 from convert import clip as conversion
-from nada_jax import trees
+from convert.__main__ import main
+from nada_jax import load_clip, trees
 from nada_jax.errors import UserError
 from nada_jax.models import clip as models
 
@@ -148,3 +150,129 @@ def test_native_weights_are_not_converted_again(avatar_directory, tmp_path):
     conversion.convert(avatar_directory, tmp_path / "out")
     with pytest.raises(UserError, match="native .* already"):
         conversion.convert(tmp_path / "out", tmp_path / "again")
+
+
+# -- files ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def expected(official):
+    """What every file of the golden CLIP shall give."""
+    return conversion.from_openai(official)[0]
+
+
+def assert_same(params, expected, dtype=np.float32):
+    assert params.keys() == expected.keys()
+    for path, array in expected.items():
+        np.testing.assert_array_equal(params[path], array.astype(dtype), err_msg=path)
+
+
+def torchscript(arrays, path):
+    """Saves arrays as the attributes of a TorchScript module, as OpenAI's CLIPs are published."""
+    import torch
+
+    root = torch.nn.Module()
+    for key, array in arrays.items():
+        *parents, leaf = key.split(".")
+        module = root
+        for name in parents:
+            if name not in module._modules:
+                module.add_module(name, torch.nn.Module())
+            module = module._modules[name]
+        tensor = torch.tensor(array)
+        if tensor.is_floating_point():
+            module.register_parameter(leaf, torch.nn.Parameter(tensor))
+        else:
+            module.register_buffer(leaf, tensor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch would rather export
+        torch.jit.save(torch.jit.script(root), path)
+
+
+def test_a_torchscript_archive_of_openai_becomes_a_flax_directory(official, expected, tmp_path):
+    pytest.importorskip("torch")
+    extras = {"input_resolution": 32, "context_length": 77, "vocab_size": 49408}
+    half = {key: array.astype(np.float16) for key, array in official.items()}
+    torchscript(half | {k: np.array(x) for k, x in extras.items()}, tmp_path / "ViT-B-32.pt")
+    assert main(["clip", "--check", str(tmp_path / "ViT-B-32.pt"), str(tmp_path / "out")]) == 0
+    assert_same(from_pretrained(tmp_path / "out"), expected, np.float16)
+
+
+def test_a_training_checkpoint_of_open_clip_is_read(official, expected, tmp_path):
+    torch = pytest.importorskip("torch")
+    arrays = {f"module.{key}": torch.tensor(array) for key, array in official.items()}
+    optimizer = {"state": {0: {"step": torch.tensor(1)}}, "param_groups": []}
+    checkpoint = {"epoch": 3, "name": "run", "state_dict": arrays, "optimizer": optimizer}
+    torch.save(checkpoint, tmp_path / "epoch_3.pt")
+    assert_same(conversion.load_file(tmp_path / "epoch_3.pt")[0], expected)
+
+
+def test_the_activation_of_open_clip_is_read_beside_the_file_or_given(official, tmp_path):
+    path = tmp_path / "open_clip_model.safetensors"
+    safetensors.numpy.save_file({k: np.asarray(x) for k, x in official.items()}, path)
+    described = tmp_path / "open_clip_config.json"
+
+    def activation(given=None):
+        config = conversion.load_file(path, given)[1]
+        towers = {config[f"{tower}_config"]["hidden_act"] for tower in ("text", "vision")}
+        assert len(towers) == 1
+        return towers.pop()
+
+    assert activation() == "quick_gelu"
+    described.write_text('{"model_cfg": {"embed_dim": 64}}')
+    assert activation() == "gelu"
+    described.write_text('{"model_cfg": {"embed_dim": 64, "quick_gelu": true}}')
+    assert activation() == "quick_gelu"
+    assert activation("gelu") == "gelu"
+    assert main(["clip", "--activation", "gelu", str(path), str(tmp_path / "out")]) == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["vision_config"]["hidden_act"] == "gelu"
+
+
+def test_a_file_is_loaded_by_its_path(official, golden_clips, tmp_path):
+    safetensors.numpy.save_file(
+        {k: np.asarray(x) for k, x in official.items()}, tmp_path / "clip.safetensors"
+    )
+    clip = load_clip(tmp_path / "clip.safetensors")
+    expected = golden_clips["ViTB32"]
+    np.testing.assert_array_equal(clip.tokenize(["a cat"]), expected.tokenize(["a cat"]))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(clip.embed_images(images), expected.embed_images(images), atol=1e-6)
+
+
+SIZES = {  # patch, picture, width, layers, text width, text heads, features, parameters
+    "ViT-B/32": (32, 224, 768, 12, 512, 8, 512, 151_277_313),
+    "ViT-B/16": (16, 224, 768, 12, 512, 8, 512, 149_620_737),
+    "ViT-L/14": (14, 224, 1024, 24, 768, 12, 768, 427_616_513),
+    "ViT-L/14@336px": (14, 336, 1024, 24, 768, 12, 768, 427_944_193),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_published_size_is_read_from_the_shapes(name):
+    patch, side, width, layers, text_width, heads, dim, parameters = SIZES[name]
+    shapes = {
+        "visual.conv1.weight": (width, 3, patch, patch),
+        "visual.positional_embedding": ((side // patch) ** 2 + 1, width),
+        "visual.proj": (width, dim),
+        "positional_embedding": (77, text_width),
+        "token_embedding.weight": (49408, text_width),
+    }
+    for i in range(layers):
+        shapes[f"visual.transformer.resblocks.{i}.ln_1.weight"] = (width,)
+    for i in range(12):
+        shapes[f"transformer.resblocks.{i}.ln_1.weight"] = (text_width,)
+    zeros = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+    config = conversion._openai_config(zeros, name, "quick_gelu")
+    assert config["vision_config"]["image_size"] == side
+    assert config["vision_config"]["num_attention_heads"] == width // 64
+    assert config["text_config"]["num_attention_heads"] == heads
+    counted = sum(int(np.prod(shape)) for shape in models.param_shapes(config).values())
+    assert counted == parameters
+
+
+def test_an_option_of_another_kind_is_refused(tmp_path, capsys):
+    assert main(["vgg", "--activation", "gelu", "a.pth", str(tmp_path / "b.safetensors")]) == 2
+    assert "--activation is for clip alone, not for vgg" in capsys.readouterr().err
+    assert main(["clip", "--lpips", "a.pth", "b.pt", str(tmp_path / "c")]) == 2
+    assert "--lpips is for vgg alone, not for clip" in capsys.readouterr().err

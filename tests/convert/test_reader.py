@@ -81,14 +81,19 @@ def test_what_is_no_checkpoint_says_so(tmp_path):
             reader.read(path)
 
 
-def test_a_torchscript_archive_is_refused_in_one_line(tmp_path):
-    path = tmp_path / "jit.pt"
+def test_a_torchscript_archive_gives_its_state_dict_and_runs_nothing(tmp_path, monkeypatch):
+    layers = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).half()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch would rather export
-        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
-    with pytest.raises(UserError, match=r"TorchScript \(JIT\) archive.*plain state dict") as error:
-        reader.read(path)
-    assert "\n" not in str(error.value)
+        module = torch.jit.script(layers)
+        torch.jit.save(module, tmp_path / "jit.pt")
+    monkeypatch.setattr(torch.jit, "load", None)
+    read = reader.read(tmp_path / "jit.pt")
+    expected = module.state_dict()
+    assert read.keys() == expected.keys()
+    for key, tensor in expected.items():
+        np.testing.assert_array_equal(read[key], tensor.numpy())
+        assert read[key].dtype == tensor.numpy().dtype
 
 
 def test_a_missing_torch_says_what_to_install(tmp_path, monkeypatch):

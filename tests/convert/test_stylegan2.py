@@ -6,6 +6,7 @@ import safetensors.numpy
 
 from convert import stylegan2 as conversion
 from convert.__main__ import main
+from convert.kinds import convert
 from nada_jax import load_generator, weights
 from nada_jax.errors import UserError
 
@@ -124,7 +125,7 @@ def test_the_written_file_loads_strictly_into_the_original_class(torch, tiny_gen
             module = module._modules[name]
         module.register_buffer(leaf, torch.zeros(shape))
     weights.save_generator(tiny_generator, tmp_path / "tiny.safetensors")
-    conversion.convert(tmp_path / "tiny.safetensors", tmp_path / "tiny.pt")
+    convert("stylegan2", tmp_path / "tiny.safetensors", tmp_path / "tiny.pt")
     content = torch.load(tmp_path / "tiny.pt", weights_only=True)
     twin.load_state_dict(content["g_ema"], strict=True)
     weight = tiny_generator.params["synthesis"]["conv_1"]["weight"]
@@ -133,9 +134,9 @@ def test_the_written_file_loads_strictly_into_the_original_class(torch, tiny_gen
 
 
 def test_an_official_file_is_loaded_as_it_is(official_file, tmp_path):
-    conversion.convert(official_file, tmp_path / "native.safetensors")
+    convert("stylegan2", official_file, tmp_path / "native.safetensors")
     loaded = [load_generator(file) for file in (official_file, tmp_path / "native.safetensors")]
-    one, other = (weights.generator_to_arrays(generator) for generator in loaded)
+    one, other = (weights.model_to_arrays(generator) for generator in loaded)
     assert one.keys() == other.keys()
     for path, array in one.items():
         np.testing.assert_array_equal(array, other[path])
@@ -143,7 +144,7 @@ def test_an_official_file_is_loaded_as_it_is(official_file, tmp_path):
 
 def test_the_embedded_generator_is_what_the_converter_makes(torch, shared):
     embedded = safetensors.numpy.load_file(weights.ASSETS / "avatar64.safetensors")
-    converted, _ = conversion.read(shared("weights/avatar64.pt"))
+    converted = weights.model_to_arrays(conversion.read(shared("weights/avatar64.pt"))[0])
     assert embedded.keys() == converted.keys()
     for path, array in converted.items():
         np.testing.assert_array_equal(embedded[path], array)
@@ -165,9 +166,9 @@ def test_a_file_of_nada_gets_the_average_latent_that_it_lacks(torch, tensors, of
 
 def test_a_plain_state_dict_is_read(torch, tensors, official, tmp_path):
     torch.save(tensors(official), tmp_path / "plain.pt")
-    native, _ = conversion.read(tmp_path / "plain.pt")
+    generator, _ = conversion.read(tmp_path / "plain.pt")
     np.testing.assert_array_equal(
-        native["synthesis.conv_4.bias"], official["convs.3.activate.bias"]
+        generator.params["synthesis"]["conv_4"]["bias"], official["convs.3.activate.bias"]
     )
 
 
@@ -244,8 +245,8 @@ CASES = {  # name: source, destination, what is said
     "empty": ("empty.pt", "x.safetensors", "the file is empty"),
     "absent": ("absent.pt", "x.safetensors", "does not exist"),
     "no native file": ("absent.safetensors", "x.pt", "absent.safetensors"),
-    "endings": ("empty.pt", "x.npz", "expected .pt to .safetensors, or back"),
-    "same kind": ("empty.pt", "x.pt", "expected .pt to .safetensors, or back"),
+    "endings": ("empty.pt", "x.npz", "to .safetensors, or .safetensors to .pt"),
+    "same kind": ("empty.pt", "x.pt", "to .safetensors, or .safetensors to .pt"),
     "below a file": ("good.pt", "empty.pt/x.safetensors", "cannot write"),
     "on a directory": ("good.pt", "directory.safetensors", "cannot write"),
 }

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from convert import stylegan2 as conversion
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Architecture, Generator, mean_latent
 
@@ -21,8 +20,7 @@ def generator(reference, golden_weights):
     """The official 256-pixel generator, channel multiplier 1, with seeded weights."""
     official = golden_weights("generator 256 cm1", int(reference["seed"]))
     official["latent_avg"] = reference["latent_avg"]
-    native, _ = conversion.to_native(official, "generator 256 cm1")
-    return weights.generator_from_arrays(native)
+    return conversion.to_native(official, "generator 256 cm1")[0]
 
 
 @pytest.fixture(scope="module")

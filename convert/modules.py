@@ -1,0 +1,81 @@
+"""PyTorch modules without their classes: trees of records, out of NVIDIA's pickles and TorchScript archives."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert import pickles
+from convert.pickles import STORAGES, Record, Storage
+from nada_jax.errors import UserError
+
+
+def read_torchscript(path: Path) -> dict[str, np.ndarray]:
+    """Reads the tensors of a TorchScript (JIT) archive; its code is not looked at.
+
+    Args:
+      path: the file, as OpenAI's CLIPs are published.
+
+    Returns:
+      Arrays by dotted path of attributes, as in the module's state dict (and tensors that are plain
+      attributes).
+
+    Raises:
+      UserError: the archive is damaged or names something that a TorchScript archive does not.
+    """
+    with zipfile.ZipFile(path) as archive:
+        root = next(n for n in archive.namelist() if n.endswith("/constants.pkl")).split("/")[0]
+
+        def open_storage(kind: Any, key: Any, *_: Any) -> Storage:
+            return Storage(STORAGES[kind], archive.read(f"{root}/data/{key}"))
+
+        if f"{root}/data.pkl" not in archive.namelist():
+            raise UserError(f"cannot read {path}: it is a TorchScript archive without its data.pkl")
+        data = archive.read(f"{root}/data.pkl")
+        module = pickles.read_script(data, open_storage, path)
+    return state_dict(tree(module, str(path)))
+
+
+def tree(root: Any, what: str) -> dict[str, dict[str, Any]]:
+    """The tree of a PyTorch module.
+
+    Args:
+      root: a `Record`, of a TorchScript module or of one with `_parameters`, `_buffers` and `_modules`.
+      what: how messages call it.
+
+    Returns:
+      The state of every module by dotted path; the root's is "".
+
+    Raises:
+      UserError: it is not a tree of modules.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    seen: set[int] = set()
+    waiting = [("", root)]
+    while waiting:
+        path, record = waiting.pop()
+        if not isinstance(record, Record) or not isinstance(record.state, dict):
+            raise UserError(f"{what}: {path or 'its content'} is not a module")
+        if id(record) in seen:
+            raise UserError(f"{what}: the module {path} stands in it twice")
+        seen.add(id(record))
+        found[path] = record.state
+        children = record.state.get("_modules", record.state)
+        for name, value in children.items() if isinstance(children, dict) else ():
+            if isinstance(value, Record) and isinstance(value.state, dict):
+                waiting.append((f"{path}.{name}" if path else str(name), value))
+    return found
+
+
+def state_dict(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays of what `tree` returned, by dotted path."""
+    arrays = {}
+    for path, state in parts.items():
+        tables = [state.get(name) for name in ("_parameters", "_buffers")]
+        for table in [table for table in tables if isinstance(table, dict)] or [state]:
+            for name, value in table.items():
+                if isinstance(value, np.ndarray):
+                    arrays[f"{path}.{name}" if path else str(name)] = value
+    return arrays
