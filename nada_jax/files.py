@@ -66,6 +66,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
 def write_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes arrays and metadata atomically."""
+    """Writes arrays and metadata atomically; UserError where there is no room or no permission."""
     with atomic(path) as temporary:
-        safetensors.numpy.save_file(dict(arrays), temporary, dict(metadata))
+        try:
+            safetensors.numpy.save_file(dict(arrays), temporary, dict(metadata))
+        except safetensors.SafetensorError as error:  # on a full disk
+            raise UserError(f"cannot write {path}: {error}") from error

@@ -1,30 +1,52 @@
 """Find, load and save native weights.
 
-A native generator is one `.safetensors` file: arrays by flat path (`synthesis.conv_0.weight`, `noise.conv_0`,
-`latent_avg`, ...), with the architecture in the header's metadata.
+A native model is one `.safetensors` file: arrays by flat path (`synthesis.conv_0.weight`, `noise.conv_0`,
+`latent_avg`, ...), with its kind and architecture in the header's metadata.
 """
 
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import flax
 import jax.numpy as jnp
 import numpy as np
 
-from nada_jax import files, trees
+from nada_jax import files, registry, trees
 from nada_jax.errors import UserError
 from nada_jax.models.clip import Clip, from_params, read_json
-from nada_jax.models.stylegan2 import PRECISIONS, Architecture, Generator
+from nada_jax.models.stylegan2 import PRECISIONS, Generator
 
 ASSETS = Path(__file__).parent / "assets"
-FORMAT = "nada_jax generator"
-OFFICIAL = (".pt", ".pth")
-# Names of published generators, with the file that a user who has it puts into `cache()`.
-PUBLISHED = {
-    "ffhq1024": "stylegan2-ffhq-config-f.pt (StyleGAN2 FFHQ 1024 in the rosinality layout)",
-}
+FORMAT = "nada_jax "  # and the kind
+OFFICIAL = (".pt", ".pth", ".pkl", ".h5")
+
+
+class NativeModel(Protocol):
+    """What a class needs whose models are native files; `models/` holds them.
+
+    Attributes:
+      KIND: its name, "generator", "encoder", ...
+      ARCHITECTURE: dataclass of plain values, with `shapes()` and `from_shapes(shapes)`.
+      architecture: that of a model.
+    """
+
+    KIND: ClassVar[str]
+    ARCHITECTURE: ClassVar[type]
+    architecture: Any
+
+    def tree(self) -> dict[str, Any]:
+        """Nested arrays, as in the file."""
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any], architecture: Any) -> "NativeModel":
+        """The inverse of `tree`."""
+
+
+Model = TypeVar("Model", bound=NativeModel)
 
 
 def cache() -> Path:
@@ -38,8 +60,9 @@ def load_generator(
     """Loads a generator.
 
     Args:
-      weights: an embedded name ("avatar64"), a published name ("ffhq1024"), a native `.safetensors`
-        file, or an official `.pt` file, which is converted on the fly.
+      weights: an embedded name ("avatar64"), a published name ("ffhq1024"), which is fetched and
+        converted once, a native `.safetensors` file, or an official `.pt` or `.pkl` file, which is
+        converted on the fly.
       precision: "float32" or "bfloat16".
       field: how messages call `weights`.
 
@@ -47,34 +70,26 @@ def load_generator(
       The generator, parameters in float32.
 
     Raises:
-      UserError: there is no such name or file, or it holds no generator.
+      UserError: there is no such name or file, it cannot be fetched, or it holds no generator.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    arrays = read_generator(find_generator(weights, field))
-    return generator_from_arrays(arrays).replace(precision=precision)
+    path = find_generator(weights, field)
+    return load_model(Generator, path, field=field).replace(precision=precision)
 
 
 def save_generator(generator: Generator, path: str | os.PathLike, **facts: str) -> None:
-    """Writes a native generator file, atomically.
-
-    Args:
-      generator: what to write.
-      path: ends in `.safetensors`.
-      **facts: strings kept in the header beside the architecture (the texts of an adaptation, ...).
-
-    Raises:
-      UserError: another ending, or a directory that cannot be written.
-    """
-    write_arrays(generator_to_arrays(generator), path, generator.architecture, **facts)
+    """Writes a native generator file, atomically; see `save_model`."""
+    save_model(generator, path, **facts)
 
 
 def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
     """Loads a CLIP.
 
     Args:
-      model: an embedded name ("avatar-p8"), a Hugging Face directory with Flax or PyTorch weights, or
-        the name of one on the Hugging Face hub ("openai/clip-vit-base-patch32"), fetched once.
+      model: an embedded name ("avatar-p8"), a Hugging Face directory with Flax or PyTorch weights, the
+        name of one on the Hugging Face hub ("openai/clip-vit-base-patch32"), fetched once, or a file by
+        OpenAI or open_clip, converted on the fly.
       precision: "float32" or "bfloat16".
 
     Returns:
@@ -83,6 +98,11 @@ def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
     Raises:
       UserError: there is no such name or directory, or it holds no CLIP.
     """
+    if Path(model).expanduser().is_file():
+        from convert import clip
+
+        params, config, _ = clip.load_file(Path(model).expanduser())
+        return from_params(params, config, name=os.fspath(model), precision=precision)
     directory = find_clip(model)
     config = read_json(directory / "config.json")
     whole, packed = directory / "model.safetensors", directory / "flax_model.msgpack"
@@ -109,7 +129,7 @@ def find_clip(model: str | os.PathLike) -> Path:
         known = ", ".join(sorted(p.name.removeprefix("clip-") for p in ASSETS.glob("clip-*")))
         raise UserError(
             f"clip.models={name!r} is neither an embedded name ({known}), nor a directory with "
-            "config.json, nor a hub name such as openai/clip-vit-base-patch32"
+            "config.json, nor a file, nor a hub name such as openai/clip-vit-base-patch32"
         )
     return _from_hub(name)
 
@@ -135,73 +155,140 @@ def _from_hub(name: str) -> Path:
 
 
 def find_generator(weights: str | os.PathLike, field: str = "generator.weights") -> Path:
-    """The file behind a name or path; UserError where there is none."""
+    """The file behind a name or path, fetched if need be; UserError where there is none."""
     name = os.fspath(weights)
     if not name:
         raise UserError(f"{field} is empty; give a name such as avatar64, or a file")
     embedded = ASSETS / f"{name}.safetensors"
     if os.sep not in name and embedded.is_file():
         return embedded
-    if name in PUBLISHED:
-        places = [cache() / f"{name}{ending}" for ending in (".safetensors", *OFFICIAL)]
-        found = [place for place in places if place.is_file()]
-        if not found:
-            raise UserError(
-                f"{field}={name!r} is not on this machine: download {PUBLISHED[name]} and "
-                f"put it at {places[1]}, or give its path as {field}"
-            )
-        return found[0]
+    if name in registry.GENERATORS:
+        return _published(registry.GENERATORS[name], field)
     path = Path(name).expanduser()
     if path.is_dir():
         raise UserError(f"{field}={name!r} is a directory; expected a file")
     if not path.exists():
-        names = sorted(p.stem for p in ASSETS.glob("*.safetensors")) + sorted(PUBLISHED)
+        names = [*sorted(p.stem for p in ASSETS.glob("*.safetensors")), *registry.GENERATORS]
         raise UserError(f"{field}={name!r} is neither a file nor a known name ({', '.join(names)})")
     return path
 
 
-def read_generator(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a native or an official generator file, by native path."""
-    if path.suffix in OFFICIAL:
-        from convert import stylegan2  # the converter, and torch behind it, only where it is needed
+def _published(entry: registry.Entry, field: str) -> Path:
+    """The native file of a published generator, made at its first use.
 
-        return stylegan2.read(path)[0]
+    It is made from the official file that the user has put into the cache, which stays, or else from
+    the publisher's, which goes.
+    """
+    directory = cache()
+    native = registry.native_file(entry, directory)
+    if native.is_file():
+        return native
+    official = registry.official_file(entry, directory)
+    if official and not os.access(directory, os.W_OK):
+        return official
+    with registry.lock(entry, directory, field):
+        if native.is_file():  # another process was faster
+            return native
+        if official:
+            source, digest = official.name, registry.sha256(official)
+        else:
+            source = entry.url
+            fetched, digest = registry.fetch(entry, directory, field)
+        try:
+            generator = load_model(Generator, official or fetched, field=field)
+        except UserError as error:
+            if official:
+                raise
+            registry.discard(entry, directory)
+            raise UserError(
+                f"{field}={entry.name!r}: what {entry.url} sent is of no use ({error}); "
+                + registry.remedy(entry, directory, field)
+            ) from error
+        facts = {"license": registry.LICENSES[entry.license], "sha256": digest}
+        try:
+            save_generator(generator, native, source=source, **facts)
+        except UserError as error:
+            raise registry.unwritable(entry, directory, field, error) from error
+        registry.discard(entry, directory)
+    return native
+
+
+def load_model(kind: type[Model], weights: str | os.PathLike, *, field: str = "weights") -> Model:
+    """Loads a native model, or an official file of its kind, which is converted on the fly.
+
+    Args:
+      kind: the class of the model.
+      weights: its file.
+      field: how messages call `weights`.
+
+    Returns:
+      The model, arrays in float32.
+
+    Raises:
+      UserError: there is no such file, or it holds no such model.
+    """
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        raise UserError(f"{field}={os.fspath(weights)!r} is a directory; expected a file")
+    if not path.exists():
+        raise UserError(f"{field}={os.fspath(weights)!r} does not exist; expected a file")
+    if path.suffix in OFFICIAL:
+        from convert import kinds  # the converter only where there is something to convert
+
+        return kinds.read(kind.KIND, path)[0]
     if path.suffix != ".safetensors":
         raise UserError(
-            f"{path} does not end in .safetensors, {' or '.join(OFFICIAL)}; expected a native or an "
-            "official generator"
+            f"{path} does not end in .safetensors, {', '.join(OFFICIAL[:-1])} or {OFFICIAL[-1]}; "
+            f"expected a native or an official {kind.KIND}"
         )
     arrays, metadata = files.read_safetensors(path)
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{path} is a safetensors file, but not a generator written by nada_jax")
-    return arrays
+    if metadata.get("format") != FORMAT + kind.KIND:
+        raise UserError(f"{path} is a safetensors file, but not a {kind.KIND} written by nada_jax")
+    return model_from_arrays(kind, arrays, _architecture(kind, metadata, path))
 
 
-def write_arrays(
-    arrays: dict[str, np.ndarray], path: str | os.PathLike, architecture: Architecture, **facts: str
-) -> None:
-    """Writes native arrays with the architecture in the header; see `save_generator`."""
+def save_model(model: Model, path: str | os.PathLike, **facts: str) -> None:
+    """Writes a native file, atomically.
+
+    Args:
+      model: what to write.
+      path: ends in `.safetensors`.
+      **facts: strings kept in the header beside the architecture (the texts of an adaptation, ...).
+
+    Raises:
+      UserError: another ending, or a directory that cannot be written.
+    """
     if Path(path).suffix != ".safetensors":
         raise UserError(f"{path} does not end in .safetensors, the native format")
-    described = json.dumps(dataclasses.asdict(architecture) | {"size": architecture.size})
-    metadata = {"format": FORMAT, "architecture": described} | facts
-    files.write_safetensors(Path(path), arrays, metadata)
+    described = json.dumps(dataclasses.asdict(model.architecture))
+    metadata = {"format": FORMAT + model.KIND, "architecture": described} | facts
+    files.write_safetensors(Path(path), model_to_arrays(model), metadata)
 
 
-def generator_to_arrays(generator: Generator) -> dict[str, np.ndarray]:
-    """Flat native arrays of a generator."""
-    tree = generator.params | {"noise": generator.noise, "latent_avg": generator.latent_avg}
-    return {path: np.asarray(leaf) for path, leaf in trees.flatten(tree).items()}
+def model_to_arrays(model: Model) -> dict[str, np.ndarray]:
+    """Flat native arrays of a model."""
+    return {path: np.asarray(leaf) for path, leaf in trees.flatten(model.tree()).items()}
 
 
-def generator_from_arrays(arrays: dict[str, np.ndarray]) -> Generator:
-    """Builds a generator from flat native arrays; every size is read from their shapes.
+def model_from_arrays(
+    kind: type[Model], arrays: Mapping[str, np.ndarray], architecture: Any = None
+) -> Model:
+    """Builds a model from flat native arrays.
+
+    Args:
+      kind: the class of the model.
+      arrays: by flat path, of any type.
+      architecture: by default what their shapes say.
+
+    Returns:
+      The model, arrays in float32.
 
     Raises:
       UserError: arrays are missing, unknown or misshapen.
     """
     shapes = {path: tuple(array.shape) for path, array in arrays.items()}
-    architecture = Architecture.from_shapes(shapes)
+    if architecture is None:
+        architecture = kind.ARCHITECTURE.from_shapes(shapes)
     expected = architecture.shapes()
     wrong = sorted(
         f"{path}: {shapes.get(path, 'missing')}, expected {expected.get(path, 'nothing')}"
@@ -209,9 +296,29 @@ def generator_from_arrays(arrays: dict[str, np.ndarray]) -> Generator:
         if shapes.get(path) != expected.get(path)
     )
     if wrong:
-        raise UserError("the arrays do not make a generator: " + "; ".join(wrong))
-    tree = trees.unflatten(
-        {path: jnp.asarray(array, jnp.float32) for path, array in arrays.items()}
-    )
-    params = {"mapping": tree["mapping"], "synthesis": tree["synthesis"]}
-    return Generator(params, tree["noise"], tree["latent_avg"], architecture)
+        raise UserError(f"the arrays do not make a {kind.KIND}: " + "; ".join(wrong))
+    flat = {path: jnp.asarray(array, jnp.float32) for path, array in arrays.items()}
+    return kind.from_tree(trees.unflatten(flat), architecture)
+
+
+def _architecture(kind: type[Model], metadata: Mapping[str, str], path: Path) -> Any:
+    """The architecture in the header of a native file, as wild as a stranger may have made it."""
+
+    def plain(value):
+        if isinstance(value, list) and len(value) <= 64:
+            return tuple(plain(item) for item in value)
+        if value is None or isinstance(value, bool | str | float):
+            return value
+        if isinstance(value, int) and abs(value) <= 2**16:
+            return value
+        raise ValueError(f"{value!r:.40}")
+
+    names = {field.name for field in dataclasses.fields(kind.ARCHITECTURE)}
+    try:
+        described = json.loads(metadata["architecture"])
+        fields = {name: plain(value) for name, value in described.items() if name in names}
+        architecture = kind.ARCHITECTURE(**fields)
+        architecture.shapes()
+        return architecture
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: its header describes no {kind.KIND} ({error})") from error

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "files", "typing", "trees", "images", "ops", "resize"),
     ("models", "losses"),
-    ("weights", "prompts", "freezing", "balancing", "source_text", "sharding")
+    ("registry", "weights", "prompts", "freezing", "balancing", "source_text", "sharding")
     + ("checkpoints", "reporting", "runs"),
     ("steps", "minimize"),
     ("tasks",),

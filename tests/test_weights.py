@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import flax
@@ -9,7 +10,8 @@ import safetensors
 import safetensors.numpy
 
 import nada_jax
-from nada_jax import UserError, trees, weights
+from nada_jax import UserError, registry, trees, weights
+from nada_jax.models.stylegan2 import Generator
 
 EMBEDDED_CLIPS = ("avatar-p8", "avatar-p16")
 
@@ -40,7 +42,7 @@ def test_the_header_holds_the_architecture_and_the_facts(saved):
         metadata = file.metadata()
     assert metadata["text"] == "a sketch"
     assert '"channels": [6, 5, 4]' in metadata["architecture"]
-    assert '"size": 16' in metadata["architecture"]
+    assert metadata["format"] == "nada_jax generator"
 
 
 def test_precision_is_that_of_the_computation_not_of_the_weights(saved):
@@ -70,7 +72,7 @@ def test_the_embedded_generator_is_found_by_name_from_anywhere(tmp_path, monkeyp
         ("", "generator.weights is empty; give a name such as avatar64"),
         ("absent/x.safetensors", "generator.weights='absent/x.safetensors' is neither a file"),
         (".", "generator.weights='.' is a directory; expected a file"),
-        ("notes.txt", "notes.txt does not end in .safetensors, .pt or .pth"),
+        ("notes.txt", "notes.txt does not end in .safetensors, .pt, .pth, .pkl or .h5"),
     ],
 )
 def test_what_is_no_generator_is_told(name, said, tmp_path, monkeypatch):
@@ -84,11 +86,15 @@ def test_a_published_name_says_which_file_to_put_where(
     saved, tiny_generator, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(registry, "ATTEMPTS", 1)
+    offline = dataclasses.replace(
+        registry.GENERATORS["ffhq1024"], url="http://127.0.0.1:9/ffhq.pkl"
+    )
+    monkeypatch.setitem(registry.GENERATORS, "ffhq1024", offline)
     with pytest.raises(UserError) as error:
         nada_jax.load_generator("ffhq1024")
-    for said in ("ffhq1024", "stylegan2-ffhq-config-f.pt", str(tmp_path / "cache" / "ffhq1024.pt")):
+    for said in ("'ffhq1024'", offline.url, f"put it at {tmp_path}/cache/ffhq.pkl"):
         assert said in str(error.value)
-    (tmp_path / "cache").mkdir()
     shutil.copyfile(saved, tmp_path / "cache" / "ffhq1024.safetensors")
     assert_same(nada_jax.load_generator("ffhq1024"), tiny_generator)
 
@@ -113,11 +119,11 @@ def test_a_foreign_safetensors_file_is_refused(saved):
 
 
 def test_arrays_that_do_not_fit_are_all_named(tiny_generator):
-    arrays = weights.generator_to_arrays(tiny_generator)
+    arrays = weights.model_to_arrays(tiny_generator)
     del arrays["noise.conv_2"]
     arrays |= {"extra": np.zeros(2), "latent_avg": np.zeros(9)}
     with pytest.raises(UserError) as error:
-        weights.generator_from_arrays(arrays)
+        weights.model_from_arrays(Generator, arrays)
     for said in (
         "noise.conv_2: missing, expected (8, 8)",
         "extra: (2,), expected nothing",

@@ -253,14 +253,16 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
             "task is 'nowhere'; expected",
         ),
         (["--config=configs/nada_sketch.py", "--config.text.target="], "text.target is blank"),
-        (["--config=configs/nada_sketch.py:ffhq"], "stylegan2-ffhq-config-f.pt"),
+        (["--config=configs/nada_sketch.py:ffhq"], "stylegan2-ffhq-config-f.pkl, or give its path"),
         (["--config=configs/nada_sketch.py", "--workdir=main.py/run"], "cannot write"),
     ],
 )
 def test_the_command_line_ends_in_one_sentence_and_code_2(options, message, tmp_path):
     if not any(option.startswith("--workdir") for option in options):
         options = [*options, f"--workdir={tmp_path}/run"]
+    # No network: whatever leaves this machine is sent to a port where nobody listens.
     environment = os.environ | {"NADA_JAX_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment |= dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
     result = subprocess.run(
         [sys.executable, "main.py", *options],
         cwd=ROOT, capture_output=True, text=True, env=environment,
