@@ -161,8 +161,9 @@ def _read_tensorflow(network: Record, what: str) -> Read:
         for name, value in _table(state.get("static_kwargs")).items():
             settings.setdefault(str(name), set()).add(_plain(value))
         for name, value in _pairs(state.get("variables")):
-            if isinstance(value, Array | np.ndarray):
-                arrays[prefix + name] = value.array() if isinstance(value, Array) else value
+            if isinstance(value, Array | np.ndarray | float):  # TensorFlow gives scalars as numbers
+                array = value.array() if isinstance(value, Array) else np.asarray(value, np.float32)
+                arrays[prefix + name] = array
         for name, component in _table(state.get("components")).items():
             if prefix or not _is_network(component):  # a generator has two parts, and these none
                 raise UserError(f"{what}: its component {name} is not the part of a generator")

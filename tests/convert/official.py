@@ -187,7 +187,8 @@ def tensorflow_network(generator, extra=None, **static_kwargs):
         side = 2 ** ((i + 5) // 2)
         name = f"{side}x{side}/" + ("Conv" if i == 0 else "Conv0_up" if i % 2 else "Conv1")
         modulated(name, f"synthesis.conv_{i}")
-        synthesis[f"{name}/noise_strength"] = arrays[f"synthesis.conv_{i}.noise_strength"]
+        # A variable without axes comes out of TensorFlow as a number.
+        synthesis[f"{name}/noise_strength"] = arrays[f"synthesis.conv_{i}.noise_strength"][()]
         synthesis[f"noise{i}"] = arrays[f"noise.conv_{i}"][None, None]
     for i in range(len(generator.architecture.channels)):
         modulated(f"{4 * 2**i}x{4 * 2**i}/ToRGB", f"synthesis.to_rgb_{i}")
