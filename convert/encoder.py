@@ -75,23 +75,18 @@ def to_native(
         )
     progressive = TYPES[encoder_type]
 
-    def architecture(native: rules.Arrays) -> EncoderArchitecture:
-        shapes = {path: x.shape for path, x in native.items()}
-        return EncoderArchitecture.from_shapes(shapes, progressive)
-
-    def expected(native: rules.Arrays) -> dict[str, tuple[int, ...]]:
-        shapes = architecture(native).shapes()
-        if "latent_avg" not in native:
-            del shapes["latent_avg"]
-        elif native["latent_avg"].ndim == 1:
-            shapes["latent_avg"] = shapes["latent_avg"][1:]
-        return shapes
+    def expected(shapes: rules.Shapes) -> dict[str, tuple[int, ...]]:
+        needed = EncoderArchitecture.from_shapes(shapes, progressive).shapes()
+        average = needed.pop("latent_avg")
+        if given := shapes.get("latent_avg"):  # of each latent, or the same for all
+            needed["latent_avg"] = average[-len(given) :]
+        return needed
 
     native, matches = rules.apply(RULES, official, what=what, expected=expected)
-    sizes = architecture(native)
-    average = native.get("latent_avg", np.zeros(sizes.w_dim, np.float32))
-    native["latent_avg"] = np.broadcast_to(average, (len(sizes.heads), sizes.w_dim))
-    return weights.model_from_arrays(Encoder, native, sizes), matches
+    biases = [x for key, x in native.items() if key.endswith(".linear.bias")]  # one per head
+    average = native.get("latent_avg", np.float32(0))
+    native["latent_avg"] = np.broadcast_to(average, (len(biases), len(biases[0])))
+    return weights.model_from_arrays(Encoder, native, progressive=progressive), matches
 
 
 def read(path: Path) -> tuple[Encoder, list[Match]]:

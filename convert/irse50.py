@@ -69,12 +69,10 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Irse50, list[Match]]:
     Raises:
       UserError: what does not fit, all in one message.
     """
-    native, matches = rules.apply(RULES, official, what=what, expected=_expected)
+    native, matches = rules.apply(
+        RULES, official, what=what, expected=lambda x: Irse50Architecture.from_shapes(x).shapes()
+    )
     return weights.model_from_arrays(Irse50, native), matches
-
-
-def _expected(native: rules.Arrays) -> dict[str, tuple[int, ...]]:
-    return Irse50Architecture.from_shapes({path: x.shape for path, x in native.items()}).shapes()
 
 
 def read(path: Path) -> tuple[Irse50, list[Match]]:

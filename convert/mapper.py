@@ -37,12 +37,10 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Mapper, list[Match]]:
     Raises:
       UserError: what does not fit, all in one message.
     """
-    native, matches = rules.apply(RULES, official, what=what, expected=_expected)
+    native, matches = rules.apply(
+        RULES, official, what=what, expected=lambda x: MapperArchitecture.from_shapes(x).shapes()
+    )
     return weights.model_from_arrays(Mapper, native), matches
-
-
-def _expected(native: rules.Arrays) -> dict[str, tuple[int, ...]]:
-    return MapperArchitecture.from_shapes({path: x.shape for path, x in native.items()}).shapes()
 
 
 def read(path: Path) -> tuple[Mapper, list[Match]]:

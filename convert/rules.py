@@ -19,6 +19,7 @@ import numpy as np
 from nada_jax.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Transform(NamedTuple):
@@ -119,7 +120,7 @@ def apply(
     *,
     backward: bool = False,
     what: str = "checkpoint",
-    expected: Callable[[Arrays], Mapping[str, tuple[int, ...]]] | None = None,
+    expected: Callable[[Shapes], Shapes] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[Match]]:
     """Sends every array through the one rule that fits it.
 
@@ -128,7 +129,7 @@ def apply(
       arrays: what to convert.
       backward: read the table from right to left.
       what: how messages call the thing that is converted.
-      expected: the shapes that the model needs, by destination, given what was converted.
+      expected: the shapes that the model needs, by destination, given those that were converted.
 
     Returns:
       The converted arrays by destination, and the way of each for a report.
@@ -172,7 +173,7 @@ def apply(
             failed.add(destination)
     if expected is not None:
         try:
-            shapes = expected(converted)
+            shapes = expected({key: array.shape for key, array in converted.items()})
         except UserError as error:
             problems.append(str(error))
         else:
@@ -182,7 +183,7 @@ def apply(
     return converted, matches
 
 
-def check(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], *, what: str) -> None:
+def check(arrays: Arrays, expected: Shapes, *, what: str) -> None:
     """Holds converted arrays against the shapes that the model needs.
 
     Raises:
@@ -191,7 +192,7 @@ def check(arrays: Arrays, expected: Mapping[str, tuple[int, ...]], *, what: str)
     _report(_misfits(arrays, expected), what)
 
 
-def _misfits(arrays: Arrays, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+def _misfits(arrays: Arrays, expected: Shapes) -> list[str]:
     problems = []
     for key in expected.keys() | arrays.keys():
         if key not in arrays:

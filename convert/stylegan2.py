@@ -88,18 +88,16 @@ def _build(
     averaged = "latent_avg" in native
     if not averaged:
         native["latent_avg"] = np.zeros(native["mapping.dense_0.bias"].shape, np.float32)
-    shapes = {path: array.shape for path, array in native.items()}
-    architecture = Architecture.from_shapes(shapes, conv_clamp)
-    generator = weights.model_from_arrays(Generator, native, architecture)
+    generator = weights.model_from_arrays(Generator, native, conv_clamp=conv_clamp)
     if not averaged:
         generator = generator.replace(latent_avg=mean_latent(generator, jax.random.key(0)))
     return generator, matches
 
 
-def _shapes(native: rules.Arrays) -> dict[str, tuple[int, ...]]:
+def _shapes(shapes: rules.Shapes) -> rules.Shapes:
     """What a generator as wide and deep as this one consists of; `latent_avg` may be absent."""
-    shapes = Architecture.from_shapes({path: x.shape for path, x in native.items()}).shapes()
-    return {path: x for path, x in shapes.items() if path != "latent_avg" or path in native}
+    needed = Architecture.from_shapes(shapes).shapes()
+    return {path: x for path, x in needed.items() if path != "latent_avg" or path in shapes}
 
 
 def to_official(generator: Generator, what: str) -> tuple[dict[str, np.ndarray], list[Match]]:

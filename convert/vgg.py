@@ -107,17 +107,13 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
     _check_copies(official, what)
     preprocessing = "caffe" if any("/" in key for key in official) else "torchvision"
 
-    def architecture(native: rules.Arrays) -> VggArchitecture:
-        shapes = {path: array.shape for path, array in native.items()}
-        return VggArchitecture.from_shapes(shapes, preprocessing)
-
     native, matches = rules.apply(
         [*_torchvision(_depth(official)), *_lpips(), *_keras()],
         official,
         what=what,
-        expected=lambda native: architecture(native).shapes(),
+        expected=lambda x: VggArchitecture.from_shapes(x, preprocessing).shapes(),
     )
-    return weights.model_from_arrays(Vgg, native, architecture(native)), matches
+    return weights.model_from_arrays(Vgg, native, preprocessing=preprocessing), matches
 
 
 def _depth(official: rules.Arrays) -> int:

@@ -271,14 +271,15 @@ def model_to_arrays(model: Model) -> dict[str, np.ndarray]:
 
 
 def model_from_arrays(
-    kind: type[Model], arrays: Mapping[str, np.ndarray], architecture: Any = None
+    kind: type[Model], arrays: Mapping[str, np.ndarray], architecture: Any = None, **untold: Any
 ) -> Model:
     """Builds a model from flat native arrays.
 
     Args:
       kind: the class of the model.
       arrays: by flat path, of any type.
-      architecture: by default what their shapes say.
+      architecture: by default what their shapes say, and
+      **untold: fields of it that shapes cannot tell.
 
     Returns:
       The model, arrays in float32.
@@ -288,7 +289,7 @@ def model_from_arrays(
     """
     shapes = {path: tuple(array.shape) for path, array in arrays.items()}
     if architecture is None:
-        architecture = kind.ARCHITECTURE.from_shapes(shapes)
+        architecture = kind.ARCHITECTURE.from_shapes(shapes, **untold)
     expected = architecture.shapes()
     wrong = sorted(
         f"{path}: {shapes.get(path, 'missing')}, expected {expected.get(path, 'nothing')}"
