@@ -17,7 +17,7 @@ import numpy as np
 from convert import reader, rules
 from convert.rules import CONV, DENSE, Match, Rule
 from nada_jax import files
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, reading
 from nada_jax.models.clip import MEAN, STD, param_shapes, read_json
 
 ACTIVATIONS = ("quick_gelu", "gelu")  # OpenAI's, and what open_clip mostly trains with
@@ -178,17 +178,16 @@ def convert(source: Path, destination: Path, activation: str | None = None) -> l
     """
     if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
         raise UserError(f"{destination} exists already; give a new or an empty directory")
-    if source.is_dir():
-        if activation:
-            raise UserError(
-                f"--activation is for single files; {source} says its own in config.json"
-            )
-        params, matches = load_torch_directory(source)
-        config = None
-    elif source.is_file():
-        params, config, matches = load_file(source, activation)
-    else:
-        raise UserError(f"{source} does not exist")
+    with reading(source):
+        if source.is_dir():
+            if activation:
+                raise UserError(f"--activation is for files; {source} says its own in config.json")
+            params, matches = load_torch_directory(source)
+            config = None
+        elif source.is_file():
+            params, config, matches = load_file(source, activation)
+        else:
+            raise UserError(f"{source} does not exist")
     try:
         _write(params, config, source, destination)
     except OSError as error:
@@ -215,7 +214,7 @@ def load_file(
         raise UserError(
             f"{source} is neither a directory nor a .pt, .pth, .bin or .safetensors file"
         )
-    if all(key.startswith("module.") for key in flat):
+    if all(str(key).startswith("module.") for key in flat):
         flat = {key.removeprefix("module."): array for key, array in flat.items()}
     described = source.with_name("open_clip_config.json")
     if activation is None and described.is_file():
@@ -266,7 +265,10 @@ def _split_attention(official: rules.Arrays) -> dict[str, np.ndarray]:
         block, found, kind = key.partition("in_proj_")
         if found and np.ndim(array):
             thirds = np.array_split(array, 3)
-            split |= {f"{block}{p}_proj.{kind}": x for p, x in zip("qkv", thirds, strict=True)}
+            parts = {f"{block}{p}_proj.{kind}": x for p, x in zip("qkv", thirds, strict=True)}
+            if twice := parts.keys() & official.keys():
+                raise UserError(f"{key} holds what {min(twice)} holds as well")
+            split |= parts
         else:
             split[key] = array
     return split

@@ -1,12 +1,13 @@
 """What can be converted, and how each file becomes the other."""
 
+import contextlib
 import importlib
 from pathlib import Path
 
 from convert import clip, stylegan2
 from convert.rules import Match
-from nada_jax import weights
-from nada_jax.errors import UserError
+from nada_jax import files, weights
+from nada_jax.errors import UserError, reading
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.weights import NativeModel
 
@@ -36,7 +37,9 @@ def read(kind: str, path: Path, **options: Path) -> tuple[NativeModel, list[Matc
     Raises:
       UserError: the file does not fit.
     """
-    return importlib.import_module(f"convert.{MODULES[kind]}").read(path, **options)
+    module = importlib.import_module(f"convert.{MODULES[kind]}")
+    with reading(path):
+        return module.read(path, **options)
 
 
 def convert(kind: str, source: Path, destination: Path, **options: str | Path) -> list[Match]:
@@ -64,12 +67,16 @@ def convert(kind: str, source: Path, destination: Path, **options: str | Path) -
     if ends[0] in weights.OFFICIAL and ends[1] == ".safetensors":
         native = next(name for name, module in MODULES.items() if module == kind)
         model, matches = read(native, source, **options)
-        decoder = stylegan2.read_decoder(source) if kind == "encoder" else None
-        weights.save_model(model, destination, source=source.name)
+        models = {destination: model}
+        with reading(source):
+            decoder = stylegan2.read_decoder(source) if kind == "encoder" else None
         if decoder:
-            beside = destination.with_stem(f"{destination.stem}-generator")
-            weights.save_model(decoder[0], beside, source=source.name)
+            models[destination.with_stem(f"{destination.stem}-generator")] = decoder[0]
             matches = matches + decoder[1]
+        with contextlib.ExitStack() as stack:  # all of them or none
+            for path, model in models.items():
+                staged = stack.enter_context(files.atomic(path))
+                weights.save_model(model, staged, source=source.name)
         return matches
     if kind == "stylegan2" and ends in ((".safetensors", ".pt"), (".safetensors", ".pth")):
         generator = weights.load_model(Generator, source, field="SOURCE")

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from convert import pickles
-from convert.pickles import STORAGES, Record, Storage
+from convert.standins import Record, Storage
 from nada_jax.errors import UserError
+
+DEPTH, LENGTH = 16, 256  # of the paths of modules; a small file can name very long ones very often
 
 
 def read_torchscript(path: Path) -> dict[str, np.ndarray]:
@@ -28,14 +30,14 @@ def read_torchscript(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         root = next(n for n in archive.namelist() if n.endswith("/constants.pkl")).split("/")[0]
 
-        def open_storage(kind: Any, key: Any, *_: Any) -> Storage:
-            return Storage(STORAGES[kind], archive.read(f"{root}/data/{key}"))
+        def open_storage(kind: str, key: Any, *_: Any) -> Storage:
+            return Storage(kind, archive.read(f"{root}/data/{key}"))
 
         if f"{root}/data.pkl" not in archive.namelist():
             raise UserError(f"cannot read {path}: it is a TorchScript archive without its data.pkl")
         data = archive.read(f"{root}/data.pkl")
         module = pickles.read_script(data, open_storage, path)
-    return state_dict(tree(module, str(path)))
+    return state_dict(tree(module, str(path)), path)
 
 
 def tree(root: Any, what: str) -> dict[str, dict[str, Any]]:
@@ -58,8 +60,8 @@ def tree(root: Any, what: str) -> dict[str, dict[str, Any]]:
         path, record = waiting.pop()
         if not isinstance(record, Record) or not isinstance(record.state, dict):
             raise UserError(f"{what}: {path or 'its content'} is not a module")
-        if id(record) in seen:
-            raise UserError(f"{what}: the module {path} stands in it twice")
+        if id(record) in seen or path.count(".") >= DEPTH or len(path) > LENGTH:
+            raise UserError(f"{what}: the module {path:.80} stands in it twice, or too deep")
         seen.add(id(record))
         found[path] = record.state
         children = record.state.get("_modules", record.state)
@@ -69,13 +71,31 @@ def tree(root: Any, what: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def state_dict(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays of what `tree` returned, by dotted path."""
+def state_dict(parts: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, np.ndarray]:
+    """The arrays of what `tree` returned.
+
+    Args:
+      parts: the state of every module.
+      path: the file that they come from.
+
+    Returns:
+      Arrays by dotted path.
+
+    Raises:
+      UserError: they take far more memory than the file.
+    """
     arrays = {}
-    for path, state in parts.items():
+    for module, state in parts.items():
         tables = [state.get(name) for name in ("_parameters", "_buffers")]
         for table in [table for table in tables if isinstance(table, dict)] or [state]:
             for name, value in table.items():
                 if isinstance(value, np.ndarray):
-                    arrays[f"{path}.{name}" if path else str(name)] = value
+                    arrays[f"{module}.{name}" if module else str(name)] = value
+    check_total(arrays, path)
     return arrays
+
+
+def check_total(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Weights may share memory once; UserError where a small file names one memory many times."""
+    if sum(array.nbytes for array in arrays.values()) > 2 * path.stat().st_size:
+        raise UserError(f"{path} claims tensors larger than the file")

@@ -1,6 +1,5 @@
 """NVIDIA's StyleGAN2 pickles: PyTorch (ADA and the StyleGAN3 repository) and TensorFlow (StyleGAN2, ADA)."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from convert import modules, pickles
-from convert.pickles import Array, Record
 from convert.rules import CONV, DENSE, Rule, Transform, transpose
+from convert.standins import Array, Record
 from nada_jax.errors import UserError
 from nada_jax.ops import FIR
 
@@ -111,29 +110,30 @@ def read(path: Path) -> Read:
       UserError: the file is missing, damaged, would run code, or holds another kind of network.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; expected a StyleGAN2 pickle")
+        raise UserError(f"{path} is not a file; expected a StyleGAN2 pickle")
     content = pickles.read_pickle(path)
     if isinstance(content, Mapping) and isinstance(content.get("G_ema"), Record):
-        return _read_torch(content["G_ema"], str(path))
+        return _read_torch(content["G_ema"], path)
     if isinstance(content, tuple) and len(content) == 3 and _is_network(content[2]):
-        return _read_tensorflow(content[2], str(path))
-    held = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else None
+        return _read_tensorflow(content[2], path)
+    names = [key for key in content if type(key) is str] if isinstance(content, Mapping) else []
+    held = ", ".join(names[:8])
     raise UserError(
         f"{path} holds no generator: expected a table with G_ema (PyTorch) or three networks "
         f"(TensorFlow), it has {held or type(content).__name__}"
     )
 
 
-def _read_torch(root: Record, what: str) -> Read:
-    parts = modules.tree(root, what)
-    arrays = modules.state_dict(parts)
+def _read_torch(root: Record, path: Path) -> Read:
+    parts = modules.tree(root, str(path))
+    arrays = modules.state_dict(parts, path)
 
     def every(attribute: str, within: str = "") -> set[Any]:
-        states = [state for path, state in parts.items() if path.startswith(within)]
+        states = [state for name, state in parts.items() if name.startswith(within)]
         return {_plain(state[attribute]) for state in states if attribute in state}
 
     _refuse(
-        what,
+        path,
         {
             "a StyleGAN3": "synthesis.input" in parts,
             "conditional, with labels": "mapping.embed" in parts or every("c_dim") - {0},
@@ -146,13 +146,13 @@ def _read_torch(root: Record, what: str) -> Read:
         },
     )
     for key, array in arrays.items():
-        if key.endswith("resample_filter"):
-            good = array.shape == KERNEL.shape and np.allclose(array, KERNEL, atol=1e-6)
-            _refuse(what, {}, {"resample_filter": set() if good else {key}})
-    return TORCH, arrays, _clamp(every("conv_clamp"), what)
+        good = array.shape == KERNEL.shape and np.allclose(array, KERNEL, atol=1e-6)
+        if key.endswith("resample_filter") and not good:
+            raise UserError(f"{path}: {key} is not the filter [1, 3, 3, 1]; only that is supported")
+    return TORCH, arrays, _clamp(every("conv_clamp"), path)
 
 
-def _read_tensorflow(network: Record, what: str) -> Read:
+def _read_tensorflow(network: Record, path: Path) -> Read:
     arrays: dict[str, np.ndarray] = {}
     settings: dict[str, set[Any]] = {}
 
@@ -161,17 +161,18 @@ def _read_tensorflow(network: Record, what: str) -> Read:
         for name, value in _table(state.get("static_kwargs")).items():
             settings.setdefault(str(name), set()).add(_plain(value))
         for name, value in _pairs(state.get("variables")):
-            if isinstance(value, Array | np.ndarray | float):  # TensorFlow gives scalars as numbers
-                array = value.array() if isinstance(value, Array) else np.asarray(value, np.float32)
+            if isinstance(value, Array | np.ndarray | float | int):  # scalars are numbers
+                array = value.array() if isinstance(value, Array) else np.asarray(value)
                 arrays[prefix + name] = array
         for name, component in _table(state.get("components")).items():
             if prefix or not _is_network(component):  # a generator has two parts, and these none
-                raise UserError(f"{what}: its component {name} is not the part of a generator")
+                raise UserError(f"{path}: its component {name} is not the part of a generator")
             visit(component, f"{name}/")
 
     visit(network, "")
+    modules.check_total(arrays, path)
     _refuse(
-        what,
+        path,
         {
             "a StyleGAN, the first one": any("/StyleMod/" in key for key in arrays),
             "conditional, with labels": any("/Label" in key for key in arrays)
@@ -186,28 +187,27 @@ def _read_tensorflow(network: Record, what: str) -> Read:
             "nonlinearity": settings.get("nonlinearity", set()) - {"lrelu"},
         },
     )
-    return TENSORFLOW, arrays, _clamp(settings.get("conv_clamp", set()), what)
+    return TENSORFLOW, arrays, _clamp(settings.get("conv_clamp", set()), path)
 
 
-def _refuse(what: str, kinds: dict[str, Any], settings: dict[str, Any]) -> None:
+def _refuse(path: Path, kinds: dict[str, Any], settings: dict[str, set[Any]]) -> None:
     """Raises UserError for the first kind that is found, or the first setting with other values."""
     for kind, found in kinds.items():
         if found:
             raise UserError(
-                f"{what} holds a generator that is {kind}; expected an unconditional StyleGAN2 of RGB "
+                f"{path} holds a generator that is {kind}; expected an unconditional StyleGAN2 of RGB "
                 "pictures with skip connections, as published for faces, animals and LSUN"
             )
     for name, found in settings.items():
         if found:
-            raise UserError(f"{what}: {name} is {found.pop()!r}, which StyleGAN2 does not have")
+            raise UserError(f"{path}: {name} is {found.pop()!r}, which StyleGAN2 does not have")
 
 
-def _clamp(values: set[Any], what: str) -> float | None:
-    if not values or values == {None}:
-        return None
-    if len(values) > 1 or not all(isinstance(v, int | float) and 0 < v < math.inf for v in values):
-        raise UserError(f"{what}: conv_clamp is {sorted(map(str, values))}; expected one number")
-    return float(values.pop())
+def _clamp(values: set[Any], path: Path) -> float | None:
+    values = values - {None}
+    if len(values) > 1 or not all(isinstance(value, int | float) for value in values):
+        raise UserError(f"{path}: conv_clamp is {sorted(map(str, values))}; expected one number")
+    return float(values.pop()) if values else None
 
 
 def _is_network(value: Any) -> bool:
@@ -220,16 +220,16 @@ def _table(value: Any) -> Mapping[Any, Any]:
 
 def _pairs(value: Any) -> list[tuple[str, Any]]:
     """Variables are a list of (name, array), or a table in early files."""
-    items = value.items() if isinstance(value, dict) else value
-    return [
-        (pair[0], pair[1]) for pair in items or () if len(pair) == 2 and isinstance(pair[0], str)
-    ]
+    items = list(value.items()) if isinstance(value, dict) else value
+    pairs = isinstance(items, list) and all(isinstance(x, tuple) and len(x) == 2 for x in items)
+    return [pair for pair in items if isinstance(pair[0], str)] if pairs else []
 
 
 def _plain(value: Any) -> Any:
-    """A setting as something that can stand in a set."""
+    """A setting as something that can stand in a set, and in a message."""
     if isinstance(value, list | tuple):
-        return tuple(v for v in value if isinstance(v, int | float))
-    return (
-        value if isinstance(value, bool | int | float | str | None) else str(type(value).__name__)
+        return tuple(map(_plain, value[:8]))
+    short = isinstance(value, bool | float | None) or (
+        isinstance(value, int | str) and len(f"{value!r:.40}") < 40
     )
+    return value if short else "an object"

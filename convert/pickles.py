@@ -1,54 +1,27 @@
-"""Reads pickles (of NVIDIA's StyleGAN2 releases, and within TorchScript archives) without running them.
+"""Reads pickles (of NVIDIA's StyleGAN2 releases, and within PyTorch's archives) without running them.
 
-A pickle is a program: it names functions and classes and has them called. Here every name is looked up in
-a list of inert stand-ins, that rebuild arrays and note the names and states of objects; any other name
-ends the reading. Source code in a pickle (NVIDIA's "persistent" classes carry theirs) stays a string. The
-interpreter is the standard library's in Python, not the one in C: its memory grows with what the
-file holds, never with a number that the file claims.
+A pickle is a program: it names functions and classes and has them called. Here a name stays a name. What
+a call of it gives is looked up in `standins`, a table of functions that rebuild arrays or note the state
+of an object; a name outside the table ends the reading. Source code in a pickle (NVIDIA's "persistent"
+classes carry theirs) stays a string. The interpreter is the standard library's in Python, not the one in
+C, so that opcodes can be left out; its memory grows with what the file holds, not with what it claims.
 """
 
 import io
 import pickle
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from struct import unpack
 from typing import Any, BinaryIO
 
-import numpy as np
-
+from convert import standins
+from convert.standins import Record, Storage
 from nada_jax.errors import UserError
 
-STORAGES = {
-    "FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bfloat16",
-    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1",
-    "ByteStorage": "<u1", "BoolStorage": "|b1",
-}  # fmt: skip
-
-
-class Record:
-    """An object whose class is not imported: the name of that class, and its state as it was stored.
-
-    Attributes:
-      name: full name of the class.
-      state: what the pickle gave, mostly a dictionary.
-    """
-
-    __slots__ = ("name", "state")
-
-    def __init__(self, name: str, state: Any = None):
-        self.name, self.state = name, state
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class Storage:
-    """Flat memory that tensors share; bfloat16 is kept as its bits."""
-
-    __slots__ = ("array", "bfloat16")
-
-    def __init__(self, dtype: str, buffer: Any):
-        self.bfloat16 = dtype == "bfloat16"
-        self.array = np.frombuffer(buffer, "<u2" if self.bfloat16 else dtype)
+SLACK = 2**20  # bytes that calls may use beyond twice the file
+NETWORK = "dnnlib.tflib.network.Network"
+OpenStorage = Callable[..., Storage]  # of the kind, key, device and count of a persistent id
 
 
 def read_pickle(path: Path) -> Any:
@@ -61,18 +34,19 @@ def read_pickle(path: Path) -> Any:
       What it holds: dictionaries (of any kind), lists, tuples, plain values, numpy arrays and `Record`s.
 
     Raises:
-      UserError: the pickle is cut short, damaged, or names something outside of the list.
+      UserError: the pickle is cut short, damaged, or names something outside of the table.
     """
+    size = path.stat().st_size
     with path.open("rb") as file:
-        return _run(_Unpickler(_Bounded(file, path.stat().st_size)), path)
+        return _run(_Unpickler(_Bounded(file, size), size), path)
 
 
-def read_script(data: bytes, open_storage: Callable[..., Storage], path: Path) -> Any:
+def read_script(data: bytes, open_storage: OpenStorage, path: Path) -> Any:
     """Reads the pickle of objects in a TorchScript archive.
 
     Args:
       data: the pickle.
-      open_storage: gives the storage of (kind, key, device, count).
+      open_storage: gives a storage.
       path: the archive, for messages.
 
     Returns:
@@ -81,7 +55,23 @@ def read_script(data: bytes, open_storage: Callable[..., Storage], path: Path) -
     Raises:
       UserError: the pickle is damaged, or names something that a TorchScript archive does not.
     """
-    return _run(_Unpickler(io.BytesIO(data), script=True, open_storage=open_storage), path)
+    unpickler = _Unpickler(io.BytesIO(data), len(data), records="__torch__.")
+    unpickler.open_storage = open_storage
+    return _run(unpickler, path)
+
+
+def scan(file: BinaryIO, size: int) -> None:
+    """Goes through a pickle that another reader will take, whatever it names.
+
+    Args:
+      file: stands behind the pickle afterwards.
+      size: of the file in bytes.
+
+    Raises:
+      Exception: of any kind; a table has a key that is neither a number nor a text (hashing nested
+        tuples can take for ever), or the pickle is damaged.
+    """
+    _Scanner(_Bounded(file, size), size).load()
 
 
 def _run(unpickler: "_Unpickler", path: Path) -> Any:
@@ -108,217 +98,175 @@ class _Bounded:
         return self._file.read(n)
 
 
-class _Call:
-    """A function for pickles to call, and nothing else: they cannot set its attributes."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]):
-        self._function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a function has no state")
-
-
-class _Dict(dict):
-    """Any dictionary; attributes that a pickle gives it are left out."""
+class _Name(str):
+    """A function or class that a pickle names."""
 
     __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
 
 
 class _Unpickler(pickle._Unpickler):
-    """Interprets a pickle with `ALLOWED` names alone.
+    """Interprets a pickle with the names of `standins` alone.
 
     Args:
       file: the pickle.
-      script: names of TorchScript's classes are allowed as well.
-      open_storage: gives the storage of a persistent id (kind, key, device, count).
+      size: of the file in bytes; what calls may use follows from it.
+      records: classes whose objects become `Record`s: their name, or how it starts if it ends in ".".
+      names: what a call gives, by full name.
     """
 
-    def __init__(
-        self, file: Any, script: bool = False, open_storage: Callable[..., Storage] | None = None
-    ):
+    dispatch = dict(pickle._Unpickler.dispatch)
+    for _opcode in ("EXT1", "EXT2", "EXT4", "INST", "OBJ", "PERSID"):  # of no use here
+        del dispatch[getattr(pickle, _opcode)[0]]
+    open_storage: OpenStorage | None = None
+
+    def __init__(self, file: Any, size: int, records: str = NETWORK, names: Any = None):
         super().__init__(file, encoding="latin1")
-        self._script, self._open_storage, self._opened = script, open_storage, {}
+        self._left, self._records, self._opened = 2 * size + SLACK, records, {}
+        self._names = NAMES if names is None else names
 
-    def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
-        if full in ALLOWED:
-            return ALLOWED[full]
-        if module in ("torch", "torch.storage") and name in STORAGES:
-            return name
-        records = (
-            "torch.nn.modules.",
-            "__torch__." if self._script else "dnnlib.tflib.network.Network",
-        )
-        if full.startswith(records):
-            return _record_class(full)
-        raise UserError(
-            f"it asks for {full}, and only tensors and plain values are read, since anything else "
-            "could run code"
-        )
+    def find_class(self, module: str, name: str) -> _Name:
+        full = _Name(f"{module}.{name}")
+        if full not in self._names and full not in standins.STORAGES and not self._is_record(full):
+            raise UserError(
+                f"it asks for {full:.80}, and only tensors and plain values are read, since anything "
+                "else could run code"
+            )
+        return full
 
-    def persistent_load(self, pid: Any) -> Storage:
-        kind, *rest = pid
-        if self._open_storage is None or kind != "storage":
+    def _is_record(self, full: str) -> bool:
+        if self._records.endswith("."):
+            return full.startswith(self._records)
+        return full == self._records or full.startswith("torch.nn.modules.")
+
+    def persistent_load(self, pid: Any) -> Storage | None:
+        kind, storage, key, *rest = pid
+        known = kind == "storage" and type(key) in (str, int) and storage in standins.STORAGES
+        if self.open_storage is None or not known:
             raise pickle.UnpicklingError("a persistent id")
-        key = str(rest[1])
         if key not in self._opened:
-            self._opened[key] = self._open_storage(*rest)
+            self._opened[key] = self.open_storage(storage, key, *rest)
         return self._opened[key]
 
+    def _call(self, name: Any, args: Any) -> Any:
+        if type(name) is not _Name or type(args) is not tuple:
+            raise pickle.UnpicklingError("a call of something that is no name")
+        self._left -= 64 + sum(sys.getsizeof(arg) for arg in args)  # a call may copy its arguments
+        if self._left < 0:
+            raise pickle.UnpicklingError("more calls than a file of this size needs")
+        return Record(str(name)) if self._is_record(name) else self._names[name](*args)
 
-def _record_class(full: str) -> type:
-    def new(cls, *args, **kwargs):
-        record = object.__new__(cls)
-        Record.__init__(record, full)
-        return record
+    def _store(self, target: Any, items: list[Any]) -> None:
+        """Alternating keys and values into a dictionary."""
+        _check_keys(items[::2])
+        target.update(zip(items[::2], items[1::2], strict=True))
 
-    # Calling the class and `__new__` alone, the two ways of pickles, give the same.
-    members = {"__slots__": (), "__new__": new, "__init__": lambda *args, **kwargs: None}
-    return type("Record", (Record,), members)
+    # The opcodes that reach beyond numbers, texts, lists and tuples, each by its name in `pickle`.
+
+    def _reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = self._call(self.stack[-1], args)
+
+    def _newobj_ex(self) -> None:
+        if self.stack.pop() != {}:
+            raise pickle.UnpicklingError("a call with named arguments")
+        self._reduce()
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Record):
+            self.stack[-1].state = state
+        elif type(self.stack[-1]) is not dict:  # attributes of an ordered dictionary are left out
+            raise pickle.UnpicklingError("a state of something that has none")
+
+    def _setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._store(self.stack[-1], [key, value])
+
+    def _setitems(self) -> None:
+        items = self.pop_mark()
+        self._store(self.stack[-1], items)
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._store(self.stack[-1], items)
+
+    def _additems(self) -> None:
+        items = self.pop_mark()
+        _check_keys(items)
+        self.stack[-1].update(items)
+
+    def _frozenset(self) -> None:
+        items = self.pop_mark()
+        _check_keys(items)
+        self.append(frozenset(items))
+
+    def _bytearray8(self) -> None:
+        (size,) = unpack("<Q", self.read(8))
+        self.append(self.read(size))
+
+    dispatch |= {
+        pickle.REDUCE[0]: _reduce,
+        pickle.NEWOBJ[0]: _reduce,
+        pickle.NEWOBJ_EX[0]: _newobj_ex,
+        pickle.BUILD[0]: _build,
+        pickle.SETITEM[0]: _setitem,
+        pickle.SETITEMS[0]: _setitems,
+        pickle.DICT[0]: _dict,
+        pickle.ADDITEMS[0]: _additems,
+        pickle.FROZENSET[0]: _frozenset,
+        pickle.BYTEARRAY8[0]: _bytearray8,
+    }
 
 
-def _load_from_bytes(data: bytes) -> Storage:
-    """A storage that was saved on its own, in PyTorch's old format: pickles, then the memory."""
-    view, opened = memoryview(data), {}
+class _Scanner(_Unpickler):
+    """Takes every name, and calls nothing."""
 
-    def open_storage(kind: Any, key: Any, device: Any, count: int, *_: Any) -> Storage:
-        opened[str(key)] = Storage(STORAGES[kind], bytes(0))
-        return opened[str(key)]
+    def _is_record(self, full: str) -> bool:
+        return True
 
-    file = io.BytesIO(data)
-    # Magic number, protocol version, system; then the object, and the keys of all storages.
-    *_, storage, keys = [_Unpickler(file, open_storage=open_storage).load() for _ in range(5)]
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+    def _store(self, target: Any, items: list[Any]) -> None:
+        _check_keys(items[::2])
+
+
+def _check_keys(keys: list[Any]) -> None:
+    """Hashing a tuple of tuples takes time without end, however small the file."""
     for key in keys:
-        target = opened[str(key)]
-        dtype, start = target.array.dtype, file.tell() + 8
-        count = int.from_bytes(view[start - 8 : start], "little")
-        end = start + count * dtype.itemsize
-        if end > len(view):
-            raise EOFError
-        target.array = np.frombuffer(view[start:end], dtype)
-        file.seek(end)
+        if type(key) not in (str, bytes, int, bool, float, type(None)):
+            raise pickle.UnpicklingError("a key that is neither a number nor a text")
+
+
+def load_from_bytes(data: Any) -> Storage:
+    """A storage that was saved on its own, in PyTorch's old format: pickles, then the memory.
+
+    It names storages alone, so it cannot hold another one.
+    """
+    opened: dict[str, Storage] = {}
+
+    def open_storage(kind: str, key: Any, device: Any, count: Any, *view: Any) -> Storage:
+        if any(view):
+            raise pickle.UnpicklingError("a view of a storage")
+        opened[key] = Storage(kind, b"")
+        return opened[key]
+
+    file, unpickled = io.BytesIO(data), []
+    for _ in range(
+        5
+    ):  # magic number, protocol, system; then the object, and the keys of all storages
+        unpickler = _Unpickler(file, len(data), names={})
+        unpickler.open_storage = open_storage
+        unpickled.append(unpickler.load())
+    storage, keys = unpickled[3:]
+    for key in keys:
+        (count,) = unpack("<q", file.read(8))
+        opened[key].fill(memoryview(data)[file.tell() :], count)
+        file.seek(opened[key].array.nbytes, io.SEEK_CUR)
+    if type(storage) is not Storage:
+        raise pickle.UnpicklingError("no storage")
     return storage
 
 
-def _tensor(storage: Storage, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
-    size, stride = tuple(map(int, size)), tuple(map(int, stride))
-    count = int(np.prod(size, dtype=object)) if size else 1
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    flat = storage.array
-    if min(size + stride + (offset,)) < 0 or count > flat.size or (count and last >= flat.size):
-        raise pickle.UnpicklingError("a tensor beyond its storage")
-    if count == 0:
-        return np.zeros(size, flat.dtype)
-    array = np.lib.stride_tricks.as_strided(
-        flat[offset:], size, [step * flat.itemsize for step in stride], writeable=False
-    )
-    if storage.bfloat16:  # the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array
-
-
-def _persistent(meta: Mapping[str, Any]) -> Record:
-    """NVIDIA's `torch_utils.persistence`: the source beside the state is left alone."""
-    return Record(str(meta["class_name"]), dict(meta["state"]))
-
-
-class Array(Record):
-    """A numpy array, as pickles give it: made empty, then its state (version, shape, dtype, order, bytes)."""
-
-    __slots__ = ()
-
-    def array(self) -> np.ndarray:
-        """The array.
-
-        Raises:
-          UserError: its state does not fit together.
-        """
-        try:
-            _, shape, dtype, fortran, raw = self.state
-            return _frombuffer(raw, dtype, shape, "F" if fortran else "C")
-        except (TypeError, ValueError, AttributeError, pickle.UnpicklingError) as error:
-            raise UserError(f"an array in the pickle is damaged ({error})") from error
-
-
-class _Dtype(Record):
-    """A numpy dtype: a code such as "f4", then a state that starts (version, byte order)."""
-
-    __slots__ = ()
-
-    def dtype(self) -> np.dtype:
-        if self.name not in (
-            "f2",
-            "f4",
-            "f8",
-            "i1",
-            "i2",
-            "i4",
-            "i8",
-            "u1",
-            "u2",
-            "u4",
-            "u8",
-            "b1",
-        ):
-            raise pickle.UnpicklingError(f"a numpy type {self.name:.20}, which is not a number's")
-        big = isinstance(self.state, tuple) and len(self.state) > 1 and self.state[1] == ">"
-        return np.dtype((">" if big else "<") + self.name)
-
-
-def _frombuffer(raw: Any, dtype: _Dtype, shape: Any, order: str, axes: Any = None) -> np.ndarray:
-    raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2
-    flat = np.frombuffer(raw, dtype.dtype())
-    if order == "K":  # numpy's word for any other order of axes
-        return flat.reshape(tuple(shape)).transpose(axes)
-    return flat.reshape(tuple(shape), order=order)
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("an encoding")
-    return text.encode("latin1")
-
-
-def _allowed() -> dict[str, Any]:
-    """Full name -> its inert stand-in."""
-    table: dict[str, Any] = {
-        "collections.OrderedDict": _Dict,
-        "dnnlib.util.EasyDict": _Dict,
-        "dnnlib.EasyDict": _Dict,
-        "numpy.ndarray": "numpy.ndarray",
-        "numpy.dtype": _Call(lambda code, *_: _Dtype(str(code))),
-        "_codecs.encode": _Call(_encode),
-        "copyreg._reconstructor": _Call(lambda cls, *_: cls()),
-        "torch._utils._rebuild_tensor": _Call(_tensor),
-        "torch._utils._rebuild_tensor_v2": _Call(_tensor),
-        "torch._utils._rebuild_parameter": _Call(lambda data, *_: data),
-        "torch.storage._load_from_bytes": _Call(_load_from_bytes),
-        "torch.Size": _Call(tuple),
-        "torch.device": _Call(lambda *_: None),
-        "torch_utils.persistence._reconstruct_persistent_obj": _Call(_persistent),
-    }
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        table[f"{module}._reconstruct"] = _Call(lambda *_: Array("numpy.ndarray"))
-        table[f"{module}.scalar"] = _Call(
-            lambda dtype, raw: _frombuffer(raw, dtype, (), "C").item()
-        )
-    for module in ("numpy.core.numeric", "numpy._core.numeric"):
-        table[f"{module}._frombuffer"] = _Call(_frombuffer)
-    for module in ("builtins", "__builtin__"):
-        table |= {f"{module}.set": _Call(set), f"{module}.object": object}
-    for name in ("intlist", "doublelist", "boollist", "tensorlist"):
-        table[f"torch.jit._pickle.build_{name}"] = _Call(list)
-    for name in ("float16", "bfloat16", "float32", "float64", "int32", "int64", "uint8", "bool"):
-        table[f"torch.{name}"] = name
-    return table
-
-
-ALLOWED = _allowed()
+NAMES = standins.TABLE | {"torch.storage._load_from_bytes": load_from_bytes}

@@ -1,6 +1,7 @@
 """Reads PyTorch checkpoints as numpy arrays, without running code from them."""
 
 import argparse
+import io
 import os
 import re
 import warnings
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from convert import modules
+from convert import modules, pickles
 from nada_jax.errors import UserError
 
 SLACK = 2**24  # bytes of code that a TorchScript archive may hold compressed
@@ -46,15 +47,15 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         no table, or asks for code to be run.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path} does not exist; expected a PyTorch checkpoint")
-    if path.is_dir():
-        raise UserError(f"{path} is a directory; expected a PyTorch checkpoint file")
+    if not path.is_file():
+        why = "is a directory" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {why}; expected a PyTorch checkpoint file")
     zipped = zipfile.is_zipfile(path)
     if zipped and _check_zip(path):
         return modules.read_torchscript(path)
     torch = import_torch()
     try:
+        _scan(path, zipped)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what matters is raised
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -82,19 +83,41 @@ def _check_zip(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             unpacked = sum(entry.file_size for entry in entries)
-            bomb = unpacked > 2 * path.stat().st_size + SLACK
+            names = [entry.filename for entry in entries]
+            packed = any(
+                entry.compress_type != zipfile.ZIP_STORED and "/code/" not in entry.filename
+                for entry in entries
+            )
+            bomb = packed or unpacked > 2 * path.stat().st_size + SLACK
             bad = None if bomb else archive.testzip()
     except Exception as error:  # zipfile raises many kinds
         raise UserError(f"cannot read {path}: it is a damaged archive ({error})") from error
     if bomb:
         raise UserError(
-            f"cannot read {path}: it would unpack to {unpacked:,} bytes, which PyTorch never packs so small"
+            f"cannot read {path}: it is compressed, to {unpacked:,} bytes unpacked, and PyTorch compresses "
+            "no tensors"
         )
+    if len(set(names)) < len(names):
+        raise UserError(f"cannot read {path}: it holds two files of one name")
     if bad:
         raise UserError(
             f"cannot read {path}: {bad} in it is damaged (wrong check sum); download or copy it again"
         )
     return any(entry.filename.endswith("/constants.pkl") for entry in entries)
+
+
+def _scan(path: Path, zipped: bool) -> None:
+    """Looks for what would keep PyTorch's own reader busy for ever; see `pickles.scan`."""
+    size = path.stat().st_size
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            data = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            pickles.scan(io.BytesIO(archive.read(data)), size)
+        return
+    with path.open("rb") as file:
+        for _ in range(5):  # magic number, protocol, system, content, keys of the storages behind
+            if file.tell() < size:
+                pickles.scan(file, size)
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, some
 
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -91,7 +91,9 @@ def _compile(template: str) -> re.Pattern[str]:
     pattern, end = "", 0
     for field in _FIELD.finditer(template):
         name, _, words = field.groups()
-        pattern += re.escape(template[end : field.start()]) + f"(?P<{name}>{words or r'[0-9]+'})"
+        pattern += (
+            re.escape(template[end : field.start()]) + f"(?P<{name}>{words or r'[0-9]{1,6}'})"
+        )
         end = field.end()
     return re.compile(pattern + re.escape(template[end:]))
 
@@ -207,7 +209,7 @@ def _misfits(arrays: Arrays, expected: Shapes) -> list[str]:
 def _report(problems: list[str], what: str) -> None:
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise UserError(f"{what} does not fit, {count}: " + "; ".join(sorted(problems)))
+        raise UserError(f"{what} does not fit, {count}: {some(problems)}")
 
 
 def table(matches: Iterable[Match]) -> str:

@@ -148,7 +148,7 @@ def read(source: Path) -> tuple[Generator, list[Match]]:
         raise UserError(
             f"{source} holds no generator: expected g_ema or a state dict, it has {held}"
         )
-    if "latent_avg" in content:
+    if isinstance(content.get("latent_avg"), np.ndarray):
         official = official | {"latent_avg": content["latent_avg"]}
     return to_native(official, what=str(source))
 
@@ -174,11 +174,10 @@ def _decoder(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if str(key).startswith(DECODER) and hasattr(array, "shape")
     }
     average = content.get("latent_avg")
-    if decoder and hasattr(average, "shape"):  # [w_dim], or the same for each layer
-        same = average.ndim == 1 or (average == average[:1]).all()
-        decoder["latent_avg"] = (
-            average.reshape(-1, average.shape[-1])[0] if same else average.mean(axis=0)
-        )
+    if decoder and isinstance(average, np.ndarray):  # [w_dim], or once for each layer
+        layers = average.reshape(-1, average.shape[-1]) if average.size else average
+        same = (layers == layers[:1]).all()
+        decoder["latent_avg"] = layers[0] if same and layers.size else layers.mean(axis=0)
     return decoder
 
 

@@ -28,7 +28,6 @@ LINEAR = Transform(  # [1, c, 1, 1] -> [c]
 )
 SCALING = {"scaling_layer.shift": MEAN, "scaling_layer.scale": STD}
 LINEAR_KEYS = [f"lin{i}.model.1.weight" for i in range(len(LPIPS_LAYERS))]
-LARGEST = 2**31  # bytes of arrays; VGG-19 with its dense layers has 0.6 GB
 
 
 def _indices(depth: int) -> dict[str, int]:
@@ -197,7 +196,7 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
 
     def collect(name, item):
         if isinstance(item, h5py.Dataset):
-            datasets[name] = item
+            datasets[str(name)] = item
 
     try:
         with h5py.File(path, "r") as file:
@@ -205,9 +204,12 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
             for name, dataset in datasets.items():
                 if dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
                     raise UserError(f"{path}: {name} is not a plain array of floats")
-            if sum(dataset.nbytes for dataset in datasets.values()) > LARGEST:
-                raise UserError(f"{path} holds more than {LARGEST >> 30} GiB, which is no VGG")
-            return {name: dataset[()] for name, dataset in datasets.items()}
+            unpacked = sum(dataset.nbytes for dataset in datasets.values())
+            if unpacked > 2 * path.stat().st_size + 2**20:
+                raise UserError(
+                    f"{path} is compressed, to {unpacked:,} bytes unpacked; Keras compresses no weights"
+                )
+            return {name: np.asarray(dataset) for name, dataset in datasets.items()}
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail in any way

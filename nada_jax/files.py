@@ -27,6 +27,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
       UserError: the directory cannot be made or written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a directory")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
@@ -59,8 +61,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         with safetensors.safe_open(path, framework="numpy") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, AttributeError) as error:  # of float8, which numpy lacks
         raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def write_safetensors(

@@ -35,3 +35,13 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return tree
+
+
+def misfits(arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What differs between flat arrays and the shapes that they should have, one sentence each."""
+    shapes = {path: tuple(array.shape) for path, array in arrays.items()}
+    return [
+        f"{path}: {shapes.get(path, 'missing')}, expected {expected.get(path, 'nothing')}"
+        for path in shapes.keys() | expected.keys()
+        if shapes.get(path) != expected.get(path)
+    ]

@@ -7,6 +7,7 @@ A native model is one `.safetensors` file: arrays by flat path (`synthesis.conv_
 import dataclasses
 import json
 import os
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nada_jax import files, registry, trees
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, reading, some
 from nada_jax.models.clip import Clip, from_params, read_json
 from nada_jax.models.stylegan2 import PRECISIONS, Generator
 
@@ -74,7 +75,8 @@ def load_generator(
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    path = find_generator(weights, field)
+    with reading(weights):
+        path = find_generator(weights, field)
     return load_model(Generator, path, field=field).replace(precision=precision)
 
 
@@ -98,25 +100,24 @@ def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
     Raises:
       UserError: there is no such name or directory, or it holds no CLIP.
     """
-    if Path(model).expanduser().is_file():
-        from convert import clip
+    with reading(model):
+        if Path(model).expanduser().is_file():
+            from convert import clip  # only where there is something to convert
 
-        params, config, _ = clip.load_file(Path(model).expanduser())
-        return from_params(params, config, name=os.fspath(model), precision=precision)
-    directory = find_clip(model)
-    config = read_json(directory / "config.json")
-    whole, packed = directory / "model.safetensors", directory / "flax_model.msgpack"
-    params, metadata = files.read_safetensors(whole) if whole.is_file() else ({}, {})
-    if metadata.get("format") != "flax" and packed.is_file():
-        try:
-            params = trees.flatten(flax.serialization.msgpack_restore(packed.read_bytes()))
-        except Exception as error:  # msgpack raises many kinds
-            raise UserError(f"{packed} is cut short or holds no Flax weights") from error
-    elif metadata.get("format") != "flax":
-        from convert import clip  # only where there is something to convert
+            params, config, _ = clip.load_file(Path(model).expanduser())
+            return from_params(params, config, name=os.fspath(model), precision=precision)
+        directory = find_clip(model)
+        config = read_json(directory / "config.json")
+        whole, packed = directory / "model.safetensors", directory / "flax_model.msgpack"
+        params, metadata = files.read_safetensors(whole) if whole.is_file() else ({}, {})
+        if metadata.get("format") != "flax" and packed.is_file():
+            with reading(packed):
+                params = trees.flatten(flax.serialization.msgpack_restore(packed.read_bytes()))
+        elif metadata.get("format") != "flax":
+            from convert import clip
 
-        params = clip.load_torch_directory(directory)[0]
-    return from_params(params, config, directory, name=os.fspath(model), precision=precision)
+            params = clip.load_torch_directory(directory)[0]
+        return from_params(params, config, directory, name=os.fspath(model), precision=precision)
 
 
 def find_clip(model: str | os.PathLike) -> Path:
@@ -227,24 +228,26 @@ def load_model(kind: type[Model], weights: str | os.PathLike, *, field: str = "w
     Raises:
       UserError: there is no such file, or it holds no such model.
     """
-    path = Path(weights).expanduser()
-    if path.is_dir():
-        raise UserError(f"{field}={os.fspath(weights)!r} is a directory; expected a file")
-    if not path.exists():
-        raise UserError(f"{field}={os.fspath(weights)!r} does not exist; expected a file")
-    if path.suffix in OFFICIAL:
-        from convert import kinds  # the converter only where there is something to convert
+    with reading(weights):
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            why = "is a directory" if path.is_dir() else "does not exist"
+            raise UserError(f"{field}={os.fspath(weights)!r} {why}; expected a file")
+        if path.suffix in OFFICIAL:
+            from convert import kinds  # the converter only where there is something to convert
 
-        return kinds.read(kind.KIND, path)[0]
-    if path.suffix != ".safetensors":
-        raise UserError(
-            f"{path} does not end in .safetensors, {', '.join(OFFICIAL[:-1])} or {OFFICIAL[-1]}; "
-            f"expected a native or an official {kind.KIND}"
-        )
-    arrays, metadata = files.read_safetensors(path)
-    if metadata.get("format") != FORMAT + kind.KIND:
-        raise UserError(f"{path} is a safetensors file, but not a {kind.KIND} written by nada_jax")
-    return model_from_arrays(kind, arrays, _architecture(kind, metadata, path))
+            return kinds.read(kind.KIND, path)[0]
+        if path.suffix != ".safetensors":
+            raise UserError(
+                f"{path} does not end in .safetensors, {', '.join(OFFICIAL[:-1])} or {OFFICIAL[-1]}; "
+                f"expected a native or an official {kind.KIND}"
+            )
+        arrays, metadata = files.read_safetensors(path)
+        if metadata.get("format") != FORMAT + kind.KIND:
+            raise UserError(
+                f"{path} is a safetensors file, but not one of the kind {kind.KIND} by nada_jax"
+            )
+        return model_from_arrays(kind, arrays, _architecture(kind, metadata, path))
 
 
 def save_model(model: Model, path: str | os.PathLike, **facts: str) -> None:
@@ -287,39 +290,37 @@ def model_from_arrays(
     Raises:
       UserError: arrays are missing, unknown or misshapen.
     """
-    shapes = {path: tuple(array.shape) for path, array in arrays.items()}
     if architecture is None:
+        shapes = {path: tuple(array.shape) for path, array in arrays.items()}
         architecture = kind.ARCHITECTURE.from_shapes(shapes, **untold)
-    expected = architecture.shapes()
-    wrong = sorted(
-        f"{path}: {shapes.get(path, 'missing')}, expected {expected.get(path, 'nothing')}"
-        for path in shapes.keys() | expected.keys()
-        if shapes.get(path) != expected.get(path)
-    )
-    if wrong:
-        raise UserError(f"the arrays do not make a {kind.KIND}: " + "; ".join(wrong))
+    if wrong := trees.misfits(arrays, architecture.shapes()):
+        raise UserError(f"the arrays are not those of the kind {kind.KIND}: {some(wrong)}")
     flat = {path: jnp.asarray(array, jnp.float32) for path, array in arrays.items()}
     return kind.from_tree(trees.unflatten(flat), architecture)
 
 
 def _architecture(kind: type[Model], metadata: Mapping[str, str], path: Path) -> Any:
-    """The architecture in the header of a native file, as wild as a stranger may have made it."""
-
-    def plain(value):
-        if isinstance(value, list) and len(value) <= 64:
-            return tuple(plain(item) for item in value)
-        if value is None or isinstance(value, bool | str | float):
-            return value
-        if isinstance(value, int) and abs(value) <= 2**16:
-            return value
-        raise ValueError(f"{value!r:.40}")
-
-    names = {field.name for field in dataclasses.fields(kind.ARCHITECTURE)}
+    """The architecture in the header of a native file, which a stranger may have written."""
+    hints = typing.get_type_hints(kind.ARCHITECTURE)
     try:
         described = json.loads(metadata["architecture"])
-        fields = {name: plain(value) for name, value in described.items() if name in names}
-        architecture = kind.ARCHITECTURE(**fields)
-        architecture.shapes()
-        return architecture
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        values = {name: _tuples(described[name]) for name in hints if name in described}
+        if wrong := [name for name, value in values.items() if not _fits(value, hints[name])]:
+            raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r:.40}")
+        return kind.ARCHITECTURE(**values)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its header describes no {kind.KIND} ({error})") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value out of JSON has the type of a field: a plain one, tuple[plain, ...] or plain | None."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return (
+            type(value) is tuple and len(value) <= 64 and all(type(x) is options[0] for x in value)
+        )
+    return type(value) in (options or (hint,))

@@ -114,7 +114,7 @@ def test_a_truncated_file_is_refused(saved, length):
 
 def test_a_foreign_safetensors_file_is_refused(saved):
     safetensors.numpy.save_file({"x": np.zeros(3)}, saved)
-    with pytest.raises(UserError, match=r"tiny.safetensors .* not a generator written by nada_jax"):
+    with pytest.raises(UserError, match=r"tiny.safetensors .* not one of the kind generator"):
         nada_jax.load_generator(saved)
 
 

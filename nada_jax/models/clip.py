@@ -21,7 +21,7 @@ from transformers import CLIPConfig, CLIPTokenizerFast
 from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
 
 from nada_jax import resize, trees
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, some
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -191,15 +191,8 @@ def from_params(
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    shapes = {path: tuple(array.shape) for path, array in params.items()}
-    expected = param_shapes(config)
-    wrong = sorted(
-        f"{path}: {shapes.get(path, 'missing')}, expected {expected.get(path, 'nothing')}"
-        for path in shapes.keys() | expected.keys()
-        if shapes.get(path) != expected.get(path)
-    )
-    if wrong:
-        raise UserError(f"the arrays do not make clip {name!r}: " + "; ".join(wrong))
+    if wrong := trees.misfits(params, param_shapes(config)):
+        raise UserError(f"the arrays do not make clip {name!r}: {some(wrong)}")
     tree = trees.unflatten({path: jnp.asarray(x, jnp.float32) for path, x in params.items()})
     described = _canonical(config)
     text = _module(described, precision).config.text_config

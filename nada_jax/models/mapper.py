@@ -42,6 +42,14 @@ class MapperArchitecture:
     w_dim: int = 512
     layers: int = 4
 
+    def __post_init__(self):
+        good = self.levels and set(self.levels) <= set(LEVELS)
+        if not good or not 1 <= self.layers <= 64 or self.w_dim < 1:
+            raise UserError(
+                f"not a mapper of StyleCLIP: it would have the levels {self.levels}, {self.layers} layers "
+                f"and latents of {self.w_dim}"
+            )
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Flat path -> shape of every array of a native file."""
         return network_shapes(MapperNetwork(self), (1, 9, self.w_dim))

@@ -5,6 +5,7 @@ convolutions double the resolution; noise i stands at side 2^((i + 5) // 2).
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -38,6 +39,21 @@ class Architecture:
     w_dim: int = 512
     mapping_layers: int = 8
     conv_clamp: float | None = None
+
+    def __post_init__(self):
+        numbers = (*self.channels, self.z_dim, self.w_dim)
+        if (
+            not 2 <= len(self.channels) <= 9
+            or not 1 <= self.mapping_layers <= 64
+            or min(numbers) < 1
+        ):
+            raise UserError(
+                f"not a StyleGAN2 generator: it would have the widths {self.channels}, the latent sizes "
+                f"{self.z_dim} and {self.w_dim}, and {self.mapping_layers} mapping layers; expected 2 to 9 "
+                "widths (8 to 1024 pixels) and 1 to 64 layers"
+            )
+        if self.conv_clamp is not None and not 0 < self.conv_clamp < math.inf:
+            raise UserError(f"conv_clamp is {self.conv_clamp}; expected a number above 0")
 
     @property
     def size(self) -> int:

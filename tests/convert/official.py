@@ -1,6 +1,8 @@
 """Makes NVIDIA's pickles of a native generator, from the documented structure of these files."""
 
+import io
 import pickle
+import struct
 import sys
 import types
 
@@ -51,6 +53,26 @@ def _reconstruct_persistent_obj(meta):
 
 class EasyDict(dict):
     """As NVIDIA's dnnlib has it."""
+
+
+def storage_bytes(array):
+    """What a storage's own pickle holds: it, saved in PyTorch's old format."""
+    import torch
+
+    memory = torch.tensor(array).untyped_storage()
+    typed = torch.storage.TypedStorage(wrap_storage=memory, dtype=torch.float32, _internal=True)
+    file = io.BytesIO()
+    torch.save(typed, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+def storage_pickle(array):
+    """A pickle of protocol 2 of a storage alone."""
+    call = ["torch.storage", "_load_from_bytes"]
+    content = storage_bytes(array)
+    return (
+        b"\x80\x02c" + "\n".join(call).encode() + b"\nB" + struct.pack("<I", len(content)) + content
+    ) + b"\x85R."
 
 
 class Persistent:

@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from convert import pickles, reader
+from convert import kinds, pickles, reader
 from convert.__main__ import main
 from nada_jax.errors import UserError
 from tests.convert import official
@@ -95,14 +95,33 @@ def test_a_storage_within_a_pickle_is_read_as_strictly(sprung, tmp_path):
     assert not sprung.exists()
 
 
-def test_a_pickle_cannot_change_what_it_calls(tmp_path):
-    for call in (torch._utils._rebuild_tensor_v2, torch.storage._load_from_bytes):
-        name = f"c{call.__module__}\n{call.__name__}\n".encode()
-        for state in (b"}S'x'\nI1\ns", b"N}S'__call__'\nI1\ns\x86", b"N}S'_function'\nI1\ns\x86"):
-            (tmp_path / "g.pkl").write_bytes(b"\x80\x02" + name + state + b"b.")
+def named(name):
+    """The opcodes that name a function."""
+    return b"c" + "\n".join(name.rsplit(".", 1)).encode() + b"\n"
+
+
+STATES = (
+    b"}X\x01\0\0\0xK\x01s",
+    b"N}X\x05\0\0\0arrayK\x01s\x86",
+    b"N}X\x08\0\0\0__call__K\x01s\x86",
+)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_pickle_cannot_change_what_it_names_or_made(state, tmp_path):
+    storage = official.storage_pickle(np.ones(4, np.float32))
+    for made in (named("torch.storage._load_from_bytes"), storage[2:-1], b"K\x01", b"]", b"\x8f"):
+        (tmp_path / "g.pkl").write_bytes(b"\x80\x04" + made + state + b"b.")
+        with pytest.raises(UserError, match="cannot read"):
+            pickles.read_pickle(tmp_path / "g.pkl")
+
+
+def test_only_names_are_called(tmp_path):
+    for called in (b"X\x01\0\0\0x", b"]", b"K\x01", named("torch.Size") + b")R"):
+        for arguments in (b")R.", b")\x81.", b"]R.", b")}\x92."):
+            (tmp_path / "g.pkl").write_bytes(b"\x80\x04" + called + arguments)
             with pytest.raises(UserError, match="cannot read"):
                 pickles.read_pickle(tmp_path / "g.pkl")
-            assert isinstance(pickles.ALLOWED[f"{call.__module__}.{call.__name__}"], pickles._Call)
 
 
 def laughs(levels=60):
@@ -114,19 +133,41 @@ def laughs(levels=60):
 
 def storage_claims(size, stride):
     """A tensor of four bytes that says it is larger."""
-    storage = io.BytesIO()
-    memory = torch.ones(1).untyped_storage()
-    typed = torch.storage.TypedStorage(wrap_storage=memory, dtype=torch.float32, _internal=True)
-    torch.save(typed, storage, _use_new_zipfile_serialization=False)
-    loaded = Calls(torch.storage._load_from_bytes, storage.getvalue())
+    loaded = Calls(torch.storage._load_from_bytes, official.storage_bytes(np.ones(1, np.float32)))
     return Calls(torch._utils._rebuild_tensor_v2, loaded, 0, size, stride, False, {})
 
 
+def calls_of_calls(levels):
+    """Bytes whose reading reads bytes, whose reading ...: ten times each."""
+    content = b"\x80\x02N."
+    for _ in range(levels):
+        kept = b"B" + struct.pack("<I", len(content)) + content + b"q\x00"
+        name = named("torch.storage._load_from_bytes") + b"q\x01"
+        content = b"\x80\x02" + kept + name + b"(" + b"h\x01h\x00\x85R" * 10 + b"t."
+    return content
+
+
+def copies(name, arguments, times):
+    """Calls of one function with the same large argument."""
+    return (
+        b"\x80\x02"
+        + arguments
+        + b"q\x00"
+        + named(name)
+        + b"q\x01]("
+        + b"h\x01h\x00\x85R" * times
+        + b"e."
+    )
+
+
+TUPLES = b")" + b"2\x86" * 60  # a tuple of twice the same tuple of twice the same tuple ...
+MANY = b"(" + b"K\x01" * 20_000 + b"t"
 BOMBS = {
     "laughs": pickle.dumps({"G_ema": laughs()}),
     "memo": b"\x80\x02}r\xff\xff\xff\x3f.",
     "memo, text": b"}p1000000000\n.",
     "bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
+    "bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**31) + b"x.",
     "string": b"\x80\x02X" + struct.pack("<I", 2**32 - 1) + b"x.",
     "frame": b"\x80\x04\x95" + struct.pack("<Q", 2**36) + b"}.",
     "integer": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"\x01.",
@@ -134,6 +175,14 @@ BOMBS = {
     "stride": pickle.dumps({"G_ema": storage_claims((2**20, 2**20), (0, 0))}),
     "size": pickle.dumps({"G_ema": storage_claims((2**40,), (1,))}),
     "negative": pickle.dumps({"G_ema": storage_claims((-1, 4), (1, 1))}),
+    "calls": calls_of_calls(9),
+    "key": b"\x80\x02}" + TUPLES + b"Ns.",
+    "keys": b"\x80\x02}(" + TUPLES + b"Nu.",
+    "set": b"\x80\x04\x8f(" + TUPLES + b"\x90.",
+    "frozen": b"\x80\x04(" + TUPLES + b"\x91.",
+    "name": b"\x80\x02" + named("numpy.dtype") + TUPLES + b"\x85R.",
+    "copies": copies("torch.Size", MANY, 10_000),
+    "encodings": copies("_codecs.encode", b"X" + struct.pack("<I", 50_000) + b"x" * 50_000, 10_000),
 }
 
 
@@ -153,9 +202,7 @@ def test_memory_stays_bounded(name, tmp_path):
 
 
 def reader_of_generators(path):
-    from convert import stylegan2
-
-    return stylegan2.read(path)
+    return kinds.read("generator", path)
 
 
 def test_arrays_that_share_memory_do_not_multiply(tmp_path):
@@ -182,15 +229,52 @@ def test_depth_without_end_is_told(tmp_path):
     for _ in range(100):
         module = official.Persistent("Layer", {}, {"m": module})
     (tmp_path / "g.pkl").write_bytes(official.torch_pickle({"G_ema": module}))
-    with pytest.raises(UserError, match="g.pkl does not fit"):
+    with pytest.raises(UserError, match="stands in it twice, or too deep"):
         reader_of_generators(tmp_path / "g.pkl")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pytorch_file_cannot_keep_the_reader_busy_for_ever(zipped, tmp_path):
+    torch.save({"w": torch.ones(2)}, tmp_path / "g.pt", _use_new_zipfile_serialization=zipped)
+    pickled = b"\x80\x02}" + TUPLES + b"Ns."
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "g.pt", "w") as archive:
+            for name, content in (("data.pkl", pickled), ("version", b"3\n")):
+                archive.writestr(f"g/{name}", content)
+    else:
+        start = (tmp_path / "g.pt").read_bytes()
+        end = start.index(b"}q\x00X\x01\x00\x00\x00w") - 2  # behind magic number and system
+        (tmp_path / "g.pt").write_bytes(start[:end] + pickled)
+    with pytest.raises(UserError, match="cannot read"):
+        reader.read(tmp_path / "g.pt")
+
+
+def test_one_memory_under_many_names_is_refused(tmp_path):
+    weight = np.ones((100, 100), np.float32)
+    module = official.Persistent("Generator", {})
+    tensor = torch.tensor(weight)
+    module.meta["state"]["_parameters"] = {f"w{i}": tensor for i in range(1000)}
+    (tmp_path / "g.pkl").write_bytes(official.torch_pickle({"G_ema": module}))
+    with pytest.raises(UserError, match="claims tensors larger than the file"):
+        reader_of_generators(tmp_path / "g.pkl")
+
+
+def test_what_a_file_says_cannot_steer_a_terminal_or_fill_it(tmp_path, capsys):
+    (tmp_path / "g.pkl").write_bytes(b"\x80\x04\x8c\x04evil\x8c\x0d\x1b[2J\nerror: x\x93.")
+    assert main(["stylegan2", str(tmp_path / "g.pkl"), str(tmp_path / "g.safetensors")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "\x1b" not in said and "evil." in said
+    torch.save({f"strange{i}": torch.ones(1) for i in range(5000)}, tmp_path / "g.pt")
+    assert main(["stylegan2", str(tmp_path / "g.pt"), str(tmp_path / "g.safetensors")]) == 2
+    said = capsys.readouterr().err
+    assert "strange0" in said and "and 4989 more" in said and len(said) < 2500
 
 
 def test_an_archive_that_unpacks_to_more_than_pytorch_packs_is_refused(tmp_path):
     torch.save({"w": torch.ones(2)}, tmp_path / "g.pt")
     with zipfile.ZipFile(tmp_path / "g.pt", "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("g/data/1", bytes(100 * MEBIBYTE))
-    with pytest.raises(UserError, match="would unpack to 104,"):
+    with pytest.raises(UserError, match="compressed, to 104,857,"):
         reader.read(tmp_path / "g.pt")
 
 

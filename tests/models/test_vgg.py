@@ -255,7 +255,9 @@ def test_linear_layers_on_another_network_are_refused():
     with pytest.raises(UserError, match="VGG-16 with 12 convolutions"):
         weights.model_from_arrays(Vgg, last)
     del arrays["lin_3"]
-    with pytest.raises(UserError, match=r"do not make a vgg: lin_3: missing, expected \(8,\)"):
+    with pytest.raises(
+        UserError, match=r"are not those of the kind vgg: lin_3: missing, expected \(8,\)"
+    ):
         weights.model_from_arrays(Vgg, arrays)
 
 
