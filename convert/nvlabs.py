@@ -229,7 +229,6 @@ def _plain(value: Any) -> Any:
     """A setting as something that can stand in a set, and in a message."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value[:8]))
-    short = isinstance(value, bool | float | None) or (
-        isinstance(value, int | str) and len(f"{value!r:.40}") < 40
-    )
-    return value if short else "an object"
+    if isinstance(value, int) and abs(value) > 10**9 or isinstance(value, str) and len(value) > 40:
+        return "an object"
+    return value if isinstance(value, bool | int | float | str | None) else "an object"

@@ -174,10 +174,9 @@ def _decoder(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if str(key).startswith(DECODER) and hasattr(array, "shape")
     }
     average = content.get("latent_avg")
-    if decoder and isinstance(average, np.ndarray):  # [w_dim], or once for each layer
-        layers = average.reshape(-1, average.shape[-1]) if average.size else average
-        same = (layers == layers[:1]).all()
-        decoder["latent_avg"] = layers[0] if same and layers.size else layers.mean(axis=0)
+    if decoder and isinstance(average, np.ndarray) and average.ndim in (1, 2) and average.size:
+        layers = np.atleast_2d(average)  # one for all layers, or mostly the same for each
+        decoder["latent_avg"] = layers[0] if (layers == layers[0]).all() else layers.mean(axis=0)
     return decoder
 
 

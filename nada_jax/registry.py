@@ -1,7 +1,7 @@
 """Published generators by name: where they are, under which licence, and how they come here.
 
-NVIDIA's pages give no hashes: what arrives is checked for length and read strictly by the converter, and its own
-SHA-256 is kept in the header of the converted file.
+NVIDIA's pages give no hashes: what arrives has the length that the server announced (requests sees to that), is
+read strictly by the converter, and its own SHA-256 is kept in the header of the converted file.
 """
 
 import contextlib

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 
 import flax
@@ -10,7 +11,7 @@ import safetensors
 import safetensors.numpy
 
 import nada_jax
-from nada_jax import UserError, registry, trees, weights
+from nada_jax import UserError, files, registry, trees, weights
 from nada_jax.models.stylegan2 import Generator
 
 EMBEDDED_CLIPS = ("avatar-p8", "avatar-p16")
@@ -238,3 +239,29 @@ def test_a_hub_name_without_weights_is_told(monkeypatch, tmp_path):
         UserError, match="'someone/notes': the hub holds no Flax or PyTorch weights"
     ):
         nada_jax.load_clip("someone/notes")
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        {"conv_clamp": "x"}, {"conv_clamp": True}, {"conv_clamp": -1.0}, {"channels": []},
+        {"channels": [4] * 65}, {"channels": [6, 5, 4.0]}, {"channels": [[6], [5], [4]]},
+        {"mapping_layers": 10**9}, {"mapping_layers": True}, {"z_dim": None}, {"w_dim": "8"},
+    ],
+)  # fmt: skip
+def test_a_header_that_a_stranger_wrote_is_checked(wild, saved, tmp_path):
+    arrays, metadata = files.read_safetensors(saved)
+    described = json.dumps(json.loads(metadata["architecture"]) | wild)
+    path = tmp_path / "wild.safetensors"
+    files.write_safetensors(path, arrays, metadata | {"architecture": described})
+    with pytest.raises(UserError, match="wild.safetensors.* describes no generator"):
+        nada_jax.load_generator(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "3", "{", ""])
+def test_a_header_that_is_no_table_is_told(text, saved, tmp_path):
+    arrays, metadata = files.read_safetensors(saved)
+    path = tmp_path / "wild.safetensors"
+    files.write_safetensors(path, arrays, metadata | {"architecture": text})
+    with pytest.raises(UserError, match="wild.safetensors.* describes no generator"):
+        nada_jax.load_generator(path)

@@ -252,18 +252,6 @@ class Generator:
     architecture: Architecture = flax.struct.field(pytree_node=False)
     precision: str = flax.struct.field(pytree_node=False, default="float32")
 
-    @classmethod
-    def create(cls, architecture: Architecture, key: jax.Array) -> "Generator":
-        """An untrained generator with random noise buffers."""
-        sides = architecture.noise_sizes()
-        keys = jax.random.split(key, len(sides) + 1)
-        noise = {
-            name: jax.random.normal(k, (side, side))
-            for k, (name, side) in zip(keys[1:], sides.items(), strict=True)
-        }
-        params = init_params(architecture, keys[0])
-        return cls(params, noise, jnp.zeros(architecture.w_dim), architecture)
-
     def tree(self) -> dict[str, Any]:
         """Nested arrays, as in a native file."""
         return self.params | {"noise": self.noise, "latent_avg": self.latent_avg}
@@ -337,8 +325,7 @@ class Generator:
 
     def synthesize_styles(self, styles: Styles, noise: str | jax.Array = "const") -> jax.Array:
         """Draws pictures from StyleSpace; see `styles` and `synthesize`."""
-        batch = styles["conv_0"].shape[0]
-        maps = self._noise(noise, batch)
+        maps = self._noise(noise, batch=styles["conv_0"].shape[0])
         return self._synthesis(styles, maps, method=SynthesisNetwork.render)
 
     def _synthesis(self, *args, method):

@@ -98,6 +98,16 @@ def test_a_generator_that_does_not_fit_leaves_no_encoder_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["e4e.pt"]
 
 
+def test_an_encoder_is_not_written_where_its_generator_cannot_be(
+    encoder_arrays, save, tmp_path, capsys
+):
+    source = save("e4e.pt", tensors(official_of(encoder.RULES, encoder_arrays)), opts=OPTS)
+    (tmp_path / "e4e-generator.safetensors").mkdir()
+    assert main(["encoder", str(source), str(tmp_path / "e4e.safetensors")]) == 2
+    assert "e4e-generator.safetensors: it is a directory" in capsys.readouterr().err
+    assert not (tmp_path / "e4e.safetensors").exists()
+
+
 def test_the_generator_in_a_mappers_file_is_read_too(save, tiny_generator):
     architecture = MapperArchitecture(levels=("coarse", "fine"), w_dim=8, layers=2)
     random = np.random.default_rng(1)
