@@ -60,14 +60,14 @@ def tree(root: Any, what: str) -> dict[str, dict[str, Any]]:
         path, record = waiting.pop()
         if not isinstance(record, Record) or not isinstance(record.state, dict):
             raise UserError(f"{what}: {path or 'its content'} is not a module")
-        if id(record) in seen or path.count(".") >= DEPTH or len(path) > LENGTH:
-            raise UserError(f"{what}: the module {path:.80} stands in it twice, or too deep")
+        if id(record) in seen or path.count(".") >= DEPTH:
+            raise UserError(f"{what}: the module {path} stands in it twice, or too deep")
         seen.add(id(record))
         found[path] = record.state
         children = record.state.get("_modules", record.state)
         for name, value in children.items() if isinstance(children, dict) else ():
             if isinstance(value, Record) and isinstance(value.state, dict):
-                waiting.append((f"{path}.{name}" if path else str(name), value))
+                waiting.append((_join(path, name, what), value))
     return found
 
 
@@ -90,9 +90,15 @@ def state_dict(parts: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, 
         for table in [table for table in tables if isinstance(table, dict)] or [state]:
             for name, value in table.items():
                 if isinstance(value, np.ndarray):
-                    arrays[f"{module}.{name}" if module else str(name)] = value
+                    arrays[_join(module, name, str(path))] = value
     check_total(arrays, path)
     return arrays
+
+
+def _join(path: str, name: Any, what: str) -> str:
+    if type(name) is not str or len(path) + len(name) > LENGTH:
+        raise UserError(f"{what}: {path or 'the module'} has a part without a sensible name")
+    return f"{path}.{name}" if path else name
 
 
 def check_total(arrays: Mapping[str, np.ndarray], path: Path) -> None:

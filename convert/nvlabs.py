@@ -228,7 +228,8 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
 def _plain(value: Any) -> Any:
     """A setting as something that can stand in a set, and in a message."""
     if isinstance(value, list | tuple):
-        return tuple(map(_plain, value[:8]))
-    if isinstance(value, int) and abs(value) > 10**9 or isinstance(value, str) and len(value) > 40:
+        return tuple("an object" if isinstance(v, list | tuple) else _plain(v) for v in value[:8])
+    large = isinstance(value, int) and abs(value) > 10**9
+    if large or isinstance(value, str) and len(value) > 40:
         return "an object"
     return value if isinstance(value, bool | int | float | str | None) else "an object"

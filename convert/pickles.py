@@ -140,8 +140,8 @@ class _Unpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Storage | None:
         kind, storage, key, *rest = pid
-        known = kind == "storage" and type(key) in (str, int) and storage in standins.STORAGES
-        if self.open_storage is None or not known:
+        named = type(storage) is _Name and storage in standins.STORAGES
+        if self.open_storage is None or kind != "storage" or not named or type(key) is not str:
             raise pickle.UnpicklingError("a persistent id")
         if key not in self._opened:
             self._opened[key] = self.open_storage(storage, key, *rest)
@@ -157,7 +157,7 @@ class _Unpickler(pickle._Unpickler):
 
     def _store(self, target: Any, items: list[Any]) -> None:
         """Alternating keys and values into a dictionary."""
-        _check_keys(items[::2])
+        _check_keys(items[::2], target, dict)
         target.update(zip(items[::2], items[1::2], strict=True))
 
     # The opcodes that reach beyond numbers, texts, lists and tuples, each by its name in `pickle`.
@@ -193,7 +193,7 @@ class _Unpickler(pickle._Unpickler):
 
     def _additems(self) -> None:
         items = self.pop_mark()
-        _check_keys(items)
+        _check_keys(items, self.stack[-1], set)
         self.stack[-1].update(items)
 
     def _frozenset(self) -> None:
@@ -232,8 +232,10 @@ class _Scanner(_Unpickler):
         _check_keys(items[::2])
 
 
-def _check_keys(keys: list[Any]) -> None:
+def _check_keys(keys: list[Any], target: Any = None, kind: type | None = None) -> None:
     """Hashing a tuple of tuples takes time without end, however small the file."""
+    if kind is not None and type(target) is not kind:
+        raise pickle.UnpicklingError("items of something that holds none")
     for key in keys:
         if type(key) not in (str, bytes, int, bool, float, type(None)):
             raise pickle.UnpicklingError("a key that is neither a number nor a text")
@@ -260,6 +262,7 @@ def load_from_bytes(data: Any) -> Storage:
         unpickler.open_storage = open_storage
         unpickled.append(unpickler.load())
     storage, keys = unpickled[3:]
+    _check_keys(keys)
     for key in keys:
         (count,) = unpack("<q", file.read(8))
         opened[key].fill(memoryview(data)[file.tell() :], count)

@@ -180,6 +180,8 @@ BOMBS = {
     "keys": b"\x80\x02}(" + TUPLES + b"Nu.",
     "set": b"\x80\x04\x8f(" + TUPLES + b"\x90.",
     "frozen": b"\x80\x04(" + TUPLES + b"\x91.",
+    "items of a set": b"\x80\x04\x8f(N" + TUPLES + b"u.",
+    "storage": b"\x80\x02(X\x07\0\0\0storage" + TUPLES + b"X\x01\0\0\x000NNtQ.",
     "name": b"\x80\x02" + named("numpy.dtype") + TUPLES + b"\x85R.",
     "copies": copies("torch.Size", MANY, 10_000),
     "encodings": copies("_codecs.encode", b"X" + struct.pack("<I", 50_000) + b"x" * 50_000, 10_000),
@@ -247,6 +249,22 @@ def test_a_pytorch_file_cannot_keep_the_reader_busy_for_ever(zipped, tmp_path):
         (tmp_path / "g.pt").write_bytes(start[:end] + pickled)
     with pytest.raises(UserError, match="cannot read"):
         reader.read(tmp_path / "g.pt")
+
+
+@pytest.mark.parametrize("kind", ["torch", "tensorflow"])
+def test_a_setting_of_settings_without_end_is_no_setting(kind, tiny_generator, tmp_path):
+    value = ()
+    for _ in range(60):
+        value = (value, value)
+    if kind == "torch":
+        module = official.torch_module(tiny_generator, conv_clamp=value)
+        content = official.torch_pickle({"G_ema": module})
+    else:
+        network = official.tensorflow_network(tiny_generator, conv_clamp=value)
+        content = official.tensorflow_pickle((network,) * 3)
+    (tmp_path / "g.pkl").write_bytes(content)
+    with pytest.raises(UserError, match="conv_clamp is"):
+        reader_of_generators(tmp_path / "g.pkl")
 
 
 def test_one_memory_under_many_names_is_refused(tmp_path):
