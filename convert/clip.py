@@ -84,7 +84,8 @@ def _openai_blocks(official: str, tower: str) -> list[Rule]:
     ]
 
 
-# open_clip keeps OpenAI's names. OpenAI multiplies by both projections from the right, as Flax does: they stay as they are.
+# OpenAI multiplies by both projections from the right, as Flax does: they stay as they are. open_clip
+# keeps OpenAI's names.
 OPENAI = [
     Rule("logit_scale", "logit_scale"),
     Rule("visual.proj", "visual_projection.kernel"),

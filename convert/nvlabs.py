@@ -7,26 +7,26 @@ from typing import Any
 import numpy as np
 
 from convert import modules, pickles
-from convert.rules import CONV, DENSE, Rule, Transform, transpose
+from convert.rules import CONV, DENSE, Arrays, Rule, Transform, chain, transpose
 from convert.standins import Array, Record
 from nada_jax.errors import UserError
 from nada_jax.ops import FIR
 
-CONSTANT = transpose(1, 2, 0)  # [c, 4, 4] -> [4, 4, c]
+DROP_FIRST = Transform("drop axis 0", lambda x: x[0], lambda x: x[None])
+PLAIN_CONSTANT = transpose(1, 2, 0)  # [c, 4, 4] -> [4, 4, c]
+CONSTANT = chain(DROP_FIRST, PLAIN_CONSTANT)  # [1, c, 4, 4] -> [4, 4, c]
+NOISE = Transform("drop axes 0, 1", lambda x: x[0, 0], lambda x: x[None, None])
 FLIP = Transform("flip axes 0, 1", lambda x: x[::-1, ::-1], lambda x: x[::-1, ::-1])
 PLUS_ONE = Transform("+ 1", lambda x: x + 1, lambda x: x - 1)  # TensorFlow keeps styles around 0
-NOISE = Transform("drop axes 0, 1", lambda x: x[0, 0], lambda x: x[None, None])
-FIRST = Transform(
-    "drop axis 0, transpose(1, 2, 0)", lambda x: x[0].transpose(1, 2, 0), NotImplemented
-)
-KERNEL = np.outer(FIR, FIR) / 4
-NETWORK = "dnnlib.tflib.network.Network"
+KERNEL = np.outer(FIR, FIR).astype(
+    np.float32
+)  # with the gain 4 of upsampling, which NVIDIA applies later
 
 Read = tuple[list[Rule], dict[str, np.ndarray], float | None]
 
 
 def _layers():
-    """(side, its exponent n, name within its block, native name) of every convolution."""
+    """(side, name within its block, native name) of every convolution."""
     for n in range(2, 11):
         if n > 2:
             yield 2**n, "conv0", f"conv_{2 * n - 5}"
@@ -38,7 +38,7 @@ def _torch_rules() -> list[Rule]:
         Rule("mapping.fc{i}.weight", "mapping.dense_{i}.weight", DENSE),
         Rule("mapping.fc{i}.bias", "mapping.dense_{i}.bias"),
         Rule("mapping.w_avg", "latent_avg"),
-        Rule("synthesis.b4.const", "synthesis.constant", CONSTANT),
+        Rule("synthesis.b4.const", "synthesis.constant", PLAIN_CONSTANT),
         Rule("synthesis.b{r}.resample_filter", None),
         Rule("synthesis.b{r}.conv{n}.resample_filter", None),
     ]
@@ -68,7 +68,7 @@ def _tensorflow_rules() -> list[Rule]:
         Rule("mapping/Dense{i}/weight", "mapping.dense_{i}.weight"),
         Rule("mapping/Dense{i}/bias", "mapping.dense_{i}.bias"),
         Rule("dlatent_avg", "latent_avg"),
-        Rule("synthesis/4x4/Const/const", "synthesis.constant", FIRST),
+        Rule("synthesis/4x4/Const/const", "synthesis.constant", CONSTANT),
         Rule("synthesis/noise{i}", "noise.conv_{i}", NOISE),
         Rule("lod", None),
         Rule("synthesis/lod", None),
@@ -145,10 +145,7 @@ def _read_torch(root: Record, path: Path) -> Read:
             "lr_multiplier": every("bias_gain", "mapping.") - {0.01},
         },
     )
-    for key, array in arrays.items():
-        good = array.shape == KERNEL.shape and np.allclose(array, KERNEL, atol=1e-6)
-        if key.endswith("resample_filter") and not good:
-            raise UserError(f"{path}: {key} is not the filter [1, 3, 3, 1]; only that is supported")
+    check_filters(arrays, "resample_filter", KERNEL / 4, str(path))
     return TORCH, arrays, _clamp(every("conv_clamp"), path)
 
 
@@ -190,6 +187,15 @@ def _read_tensorflow(network: Record, path: Path) -> Read:
     return TENSORFLOW, arrays, _clamp(settings.get("conv_clamp", set()), path)
 
 
+def check_filters(arrays: Arrays, ending: str, kernel: np.ndarray, what: str) -> None:
+    """UserError where an array whose key ends so is another filter than [1, 3, 3, 1], which is built in."""
+    for key, array in arrays.items():
+        if key.endswith(ending) and not (
+            array.shape == kernel.shape and np.allclose(array, kernel, atol=1e-6)
+        ):
+            raise UserError(f"{what}: {key} is not the filter [1, 3, 3, 1]; only that is supported")
+
+
 def _refuse(path: Path, kinds: dict[str, Any], settings: dict[str, set[Any]]) -> None:
     """Raises UserError for the first kind that is found, or the first setting with other values."""
     for kind, found in kinds.items():
@@ -211,7 +217,11 @@ def _clamp(values: set[Any], path: Path) -> float | None:
 
 
 def _is_network(value: Any) -> bool:
-    return isinstance(value, Record) and value.name == NETWORK and isinstance(value.state, dict)
+    return (
+        isinstance(value, Record)
+        and value.name == pickles.NETWORK
+        and isinstance(value.state, dict)
+    )
 
 
 def _table(value: Any) -> Mapping[Any, Any]:

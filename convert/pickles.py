@@ -255,9 +255,8 @@ def load_from_bytes(data: Any) -> Storage:
         return opened[key]
 
     file, unpickled = io.BytesIO(data), []
-    for _ in range(
-        5
-    ):  # magic number, protocol, system; then the object, and the keys of all storages
+    # Magic number, protocol, system; then the object, and the keys of all storages.
+    for _ in range(5):
         unpickler = _Unpickler(file, len(data), names={})
         unpickler.open_storage = open_storage
         unpickled.append(unpickler.load())

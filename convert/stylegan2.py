@@ -9,16 +9,13 @@ import jax
 import numpy as np
 
 from convert import nvlabs, reader, rules
-from convert.rules import DENSE, SAME, Match, Rule, Transform, chain, reshape, transpose
+from convert.nvlabs import CONSTANT, DROP_FIRST, KERNEL, NOISE, check_filters
+from convert.rules import DENSE, SAME, Match, Rule, chain, reshape
 from nada_jax import files, weights
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Architecture, Generator, mean_latent
-from nada_jax.ops import FIR
 
-DROP_FIRST = Transform("drop axis 0", lambda x: x[0], lambda x: x[None])
 CONV = chain(DROP_FIRST, rules.CONV)  # [1, o, i, k, k] -> [k, k, i, o]
-CONSTANT = chain(DROP_FIRST, transpose(1, 2, 0))  # [1, c, 4, 4] -> [4, 4, c]
-NOISE = Transform("drop axes 0, 1", lambda x: x[0, 0], lambda x: x[None, None])
 STRENGTH = reshape((), (1,))
 RGB_BIAS = reshape((3,), (1, 3, 1, 1))
 
@@ -56,7 +53,6 @@ RULES = [
     Rule("to_rgbs.{i}.upsample.kernel", None),
 ]
 DECODER = "decoder."  # the generator's prefix in the file of an encoder
-KERNEL = np.outer(FIR, FIR).astype(np.float32)
 
 
 def to_native(official: rules.Arrays, what: str) -> tuple[Generator, list[Match]]:
@@ -73,11 +69,7 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Generator, list[Match]
     Raises:
       UserError: what does not fit, all in one message.
     """
-    for key, array in official.items():
-        if key.endswith(".kernel") and not (
-            array.shape == KERNEL.shape and np.allclose(array, KERNEL, atol=1e-6)
-        ):
-            raise UserError(f"{what}: {key} is not the filter [1, 3, 3, 1]; only that is supported")
+    check_filters(official, ".kernel", KERNEL, what)
     return _build(RULES, official, what)
 
 
