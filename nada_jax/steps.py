@@ -9,8 +9,9 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from nada_jax import freezing
+from nada_jax import freezing, sharding
 from nada_jax.losses import clip as clip_losses
 from nada_jax.losses import pixel
 from nada_jax.models.clip import Clip
@@ -198,13 +199,14 @@ def make_loss(recipe: Recipe) -> Callable[..., tuple[jax.Array, Metrics]]:
 
 
 def make_train_step(
-    recipe: Recipe, optimizer: optax.GradientTransformationExtraArgs
+    recipe: Recipe, optimizer: optax.GradientTransformationExtraArgs, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Frozen, jax.Array], tuple[TrainState, Metrics]]:
     """Builds the training step.
 
     Args:
       recipe: static choices.
       optimizer: from `freezing.optimizer`.
+      mesh: the devices that share the batch; by default one device.
 
     Returns:
       train_step(state, frozen, run_key) -> (state, metrics). A step draws its numbers from
@@ -213,6 +215,7 @@ def make_train_step(
     loss_of = make_loss(recipe)
 
     def train_step(state: TrainState, frozen: Frozen, run_key: jax.Array):
+        frozen, whole = sharding.gather((frozen, state.params), mesh)
         key = jax.random.fold_in(run_key, state.step)
         latent_key, selection_key, loss_key = jax.random.split(key, 3)
 
@@ -222,14 +225,16 @@ def make_train_step(
             def selected():
                 ws_key, noise_key = jax.random.split(selection_key)
                 ws = draw_latents(frozen.generator, ws_key, recipe.selection_batch)
+                ws = sharding.split_batch(ws, mesh)
                 noise = noise_key if recipe.noise in ("independent", "shared") else recipe.noise
-                return select(state.params, frozen, ws, noise, recipe)[0]
+                return select(whole, frozen, ws, noise, recipe)[0]
 
             chosen = jax.lax.cond(state.step % recipe.every == 0, selected, lambda: state.chosen)
 
         ws = draw_latents(frozen.generator, latent_key, recipe.batch_size, recipe.mixing)
+        ws = sharding.split_batch(ws, mesh)
         gradient = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, terms), grads = gradient(state.params, frozen, ws, loss_key)
+        (loss, terms), grads = gradient(whole, frozen, ws, loss_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, chosen=chosen)
         params = optax.apply_updates(state.params, updates)
         # Not finite, or huge, when an update went wrong, which the loss would show a step too late.

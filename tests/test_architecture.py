@@ -13,7 +13,7 @@ FLOORS = (
     ("models", "losses"),
     ("registry", "weights", "prompts", "freezing", "balancing", "source_text", "sharding")
     + ("checkpoints", "reporting", "runs"),
-    ("steps", "minimize"),
+    ("steps", "minimize", "workloads"),
     ("tasks",),
     ("app",),
 )

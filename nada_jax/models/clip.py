@@ -175,6 +175,7 @@ def from_params(
     *,
     name: str = "clip",
     precision: str = "float32",
+    tokenizer: Tokenizer | None = None,
 ) -> Clip:
     """Builds a clip from arrays.
 
@@ -185,6 +186,7 @@ def from_params(
         OpenAI's vocabulary, where the config has its size, and OpenAI's mean and std.
       name: see `Clip`.
       precision: see `Clip`.
+      tokenizer: takes the place of all that.
 
     Raises:
       UserError: an unknown precision, arrays that do not make the network, no tokenizer.
@@ -196,7 +198,7 @@ def from_params(
     tree = trees.unflatten({path: jnp.asarray(x, jnp.float32) for path, x in params.items()})
     described = _canonical(config)
     text = _module(described, precision).config.text_config
-    tokenizer = load_tokenizer(directory, text.vocab_size)
+    tokenizer = tokenizer or load_tokenizer(directory, text.vocab_size)
     # The network looks for its own end token; 2 is Hugging Face's old default for "the highest id".
     if text.eos_token_id not in (2, tokenizer.end):
         raise UserError(
