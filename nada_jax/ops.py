@@ -5,9 +5,13 @@ h w height and width, i input channels, o output channels. Parameters are stored
 trained ("equalised"): the run-time scale 1 / sqrt(fan in) is applied here.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # The filter [1, 3, 3, 1] of every published StyleGAN2, with the gain 2 per axis of upsampling.
 FIR = (0.25, 0.75, 0.75, 0.25)
@@ -16,6 +20,8 @@ SQRT2 = float(np.sqrt(2.0))
 # multiplications in one call and no passes over memory, which wins where channels are few. XLA's CPU
 # convolutions are bound by multiplications, so there it never pays.
 FOLD_CHANNELS = 128
+# Kernel gradients on CPU: numbers of an input that the caches hold, and pixels of a strip of larger ones.
+CACHED, STRIP = 2**20, 512
 
 
 def pixel_norm(x: jax.Array) -> jax.Array:
@@ -49,43 +55,72 @@ def clamp(x: jax.Array, bound: float | None) -> jax.Array:
     return x if bound is None else jnp.clip(x, -bound, bound)
 
 
-def conv(x: jax.Array, kernel: jax.Array, padding: int | None = None) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, padding: Padding | None = None) -> jax.Array:
     """Plain convolution (cross-correlation, as in PyTorch) with stride 1.
 
     Args:
       x: [b, h, w, i].
-      kernel: [k, k, i, o].
-      padding: zeros on every side; by default what keeps h and w for an odd k.
+      kernel: [k, l, i, o].
+      padding: rows of zeros (above, below) and columns (left, right); by default what keeps h and w
+        for odd k and l.
 
     Returns:
       [b, h', w', o]. On CPU it differentiates in reverse mode only.
     """
-    padding = kernel.shape[0] // 2 if padding is None else padding
-    return (_conv_cpu if jax.default_backend() == "cpu" else _conv)(x, kernel, padding)
+    if padding is None:
+        padding = tuple((side // 2, side // 2) for side in kernel.shape[:2])
+    return (_conv_cpu if _on_cpu() else _conv)(x, kernel, padding)
 
 
-def _conv(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    if kernel.shape[:2] == (1, 1) and not np.any(padding):
+        return x @ kernel[0, 0]
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
 # XLA's CPU back end has no fast kernel gradient: for an even kernel it falls back to plain loops, 50 times
-# slower than the forward pass. As one matrix product per tap it costs what the forward pass costs.
+# slower than the forward pass. As matrix products it costs what the forward pass costs.
 _conv_cpu = jax.custom_vjp(_conv, nondiff_argnums=(2,))
 
 
-def _conv_cpu_backward(padding: int, saved, dy: jax.Array):
+def _conv_cpu_backward(padding: Padding, saved, dy: jax.Array):
     x, kernel = saved
     dx = jax.linear_transpose(lambda x: _conv(x, kernel, padding), x)(dy)[0]
-    k, (_, h, w, o) = kernel.shape[0], dy.shape
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    taps = [
-        padded[:, a : a + h, b : b + w].reshape(-1, x.shape[3]).T @ dy.reshape(-1, o)
-        for a in range(k)
-        for b in range(k)
-    ]
-    return dx, jnp.stack(taps).reshape(kernel.shape)
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    return dx, _kernel_gradient(padded, dy, kernel.shape[:2])
+
+
+def _kernel_gradient(x: jax.Array, dy: jax.Array, sides: tuple[int, int]) -> jax.Array:
+    """x [b, h + k - 1, w + m - 1, i], dy [b, h, w, o], sides (k, m) -> [k, m, i, o]."""
+    (k, m), (b, h, w, o), i = sides, dy.shape, x.shape[3]
+
+    def taps(x):
+        rows = x.shape[1] - k + 1
+        return [x[:, a : a + rows, c : c + w] for a in range(k) for c in range(m)]
+
+    if x.size <= CACHED:
+        products = [tap.reshape(-1, i).T @ dy.reshape(-1, o) for tap in taps(x)]
+        return jnp.stack(products).reshape(k, m, i, o)
+
+    # A strip of rows at a time, so that its taps stay in the cache; by image, so that a batch that is
+    # split over devices is added up once, and not strip by strip.
+    rows = max(r for r in range(1, h + 1) if h % r == 0 and (r * w <= STRIP or r == 1))
+
+    def strip(total, start):
+        part = jax.lax.dynamic_slice_in_dim(x, start, rows + k - 1, axis=1)
+        patches = jnp.concatenate(taps(part), axis=3).reshape(b, rows * w, k * m * i)
+        dys = jax.lax.dynamic_slice_in_dim(dy, start, rows, axis=1).reshape(b, rows * w, o)
+        return total + jnp.einsum("bno,bnp->bop", dys, patches), None
+
+    total = jax.lax.scan(strip, jnp.zeros((b, o, k * m * i), x.dtype), jnp.arange(0, h, rows))[0]
+    total = jnp.ones(b, x.dtype) @ total.reshape(b, -1)  # a sum over the first axis is slow on CPU
+    return total.reshape(o, -1).T.reshape(k, m, i, o)
 
 
 _conv_cpu.defvjp(
@@ -116,7 +151,8 @@ def modulated_conv(
     kernel = weight.astype(x.dtype)
     y = upsample_conv(y, kernel) if up else conv(y, kernel)
     if demodulate:
-        power = jnp.sum(weight**2, axis=(0, 1))
+        # Tap by tap: a sum over the first axes is 50 times slower on CPU.
+        power = sum(tap**2 for row in weight for tap in row)
         scale = jax.lax.rsqrt(style**2 @ power + 1e-8)
         y = y * scale[:, None, None, :].astype(x.dtype)
     return y
@@ -135,43 +171,91 @@ def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [b, 2h, 2w, o].
     """
-    if kernel.shape[2] <= FOLD_CHANNELS and jax.default_backend() != "cpu":
-        return _interleave(conv(x, _folded_phases(kernel)))
-    y = _interleave(conv(x, _phases(kernel), padding=1))
-    # y is the transposed convolution [b, 2h + 1, 2w + 1, o] with its bottom and right padding.
-    y = jnp.pad(y, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    return _fir(_fir(y, axis=1), axis=2)
+    if kernel.shape[2] <= FOLD_CHANNELS and not _on_cpu():
+        b, h, w, _ = x.shape
+        phases = conv(x, _folded_phases(kernel)).reshape(b, h, w, 2, 2, -1)
+        return phases.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)
+    phases = (_phases_one_by_one if _on_cpu() else _phases_at_once)(x, kernel)
+    rows = [_fir(phases[0][q], phases[1][q], axis=1) for q in range(2)]
+    columns = [_fir(rows[0][p], rows[1][p], axis=2) for p in range(2)]
+    return _interleave([_interleave(row, axis=2) for row in columns], axis=1)
 
 
 def upsample(x: jax.Array) -> jax.Array:
     """Doubles [b, h, w, c] by zero insertion and the FIR filter with padding (2, 1)."""
     for axis in (1, 2):
-        size = x.shape[axis]
-        widths = [(0, 0)] * 4
-        widths[axis] = (1, 1)
-        padded = jnp.pad(x, widths)
-        before, here, after = (
-            jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(3)
+        before, here, after = (_window(x, axis, start, x.shape[axis]) for start in (-1, 0, 1))
+        x = _interleave(
+            [FIR[0] * before + FIR[2] * here, FIR[1] * here + FIR[3] * after], axis=axis
         )
-        even = FIR[0] * before + FIR[2] * here
-        odd = FIR[1] * here + FIR[3] * after
-        shape = list(x.shape)
-        shape[axis] *= 2
-        x = jnp.stack([even, odd], axis=axis + 1).reshape(shape)
     return x
 
 
-def _fir(x: jax.Array, axis: int) -> jax.Array:
-    """Four shifted adds along one axis; the axis becomes 3 shorter."""
-    size = x.shape[axis] - 3
-    return sum(tap * jax.lax.slice_in_dim(x, k, k + size, axis=axis) for k, tap in enumerate(FIR))
+def _phases_one_by_one(x: jax.Array, kernel: jax.Array) -> list[list[jax.Array]]:
+    """The transposed convolution by (row, column) phase: only the multiplications there are.
+
+    An even output 2 j sums x[j] kernel[0] and x[j - 1] kernel[2], an odd one 2 j + 1 is x[j] kernel[1].
+
+    Returns:
+      Even phases have h + 1 rows or w + 1 columns, odd ones h or w.
+    """
+    taps, paddings = ([2, 0], [1]), ((1, 1), (0, 0))
+    return [
+        [
+            conv(
+                x,
+                kernel[np.ix_(taps[p], taps[q])],
+                (paddings[p], paddings[q]),
+            )
+            for q in range(2)
+        ]
+        for p in range(2)
+    ]
 
 
-def _interleave(x: jax.Array) -> jax.Array:
-    """[b, h, w, 4o], phases (row, column) first in the channels -> [b, 2h, 2w, o]."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, 2, 2, c // 4)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
+def _phases_at_once(x: jax.Array, kernel: jax.Array) -> list[list[jax.Array]]:
+    """The same as one convolution, almost half of its taps zero; odd phases end with zeros."""
+    matrix = np.zeros((2, 2, 3), np.float32)
+    matrix[0, 0, 2] = matrix[1, 0, 0] = matrix[1, 1, 1] = 1
+    y = conv(x, _per_axis(kernel, matrix), ((1, 1), (1, 1)))
+    y = y.reshape(*y.shape[:3], 2, 2, -1)
+    return [[y[:, :, :, p, q] for q in range(2)] for p in range(2)]
+
+
+def _fir(even: jax.Array, odd: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The filter between phases: output n sums FIR[k] * input[n + k - 1], zero outside.
+
+    Args:
+      even: phase of n + 1 samples along the axis.
+      odd: phase of n samples, or of n + 1 of which the last is 0.
+
+    Returns:
+      Both phases of the output, n samples each.
+    """
+    n = even.shape[axis] - 1
+    e, o = (
+        (lambda start: _window(even, axis, start, n)),
+        (lambda start: _window(odd, axis, start, n)),
+    )
+    return (
+        FIR[0] * o(-1) + FIR[1] * e(0) + FIR[2] * o(0) + FIR[3] * e(1),
+        FIR[0] * e(0) + FIR[1] * o(0) + FIR[2] * e(1) + FIR[3] * o(1),
+    )
+
+
+def _window(x: jax.Array, axis: int, start: int, n: int) -> jax.Array:
+    """Samples start .. start + n - 1 along an axis, 0 where there are none."""
+    size = x.shape[axis]
+    inside = jax.lax.slice_in_dim(x, max(start, 0), min(start + n, size), axis=axis)
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (max(-start, 0), max(start + n - size, 0))
+    return jnp.pad(inside, widths)
+
+
+def _interleave(phases: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Two phases of n samples along an axis -> 2n samples."""
+    x = jnp.stack(phases, axis=axis + 1)
+    return x.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 2 :])
 
 
 def _per_axis(kernel: jax.Array, matrix: np.ndarray) -> jax.Array:
@@ -182,15 +266,8 @@ def _per_axis(kernel: jax.Array, matrix: np.ndarray) -> jax.Array:
     return phases.reshape(taps, taps, i, 4 * o)
 
 
-def _phases(kernel: jax.Array) -> jax.Array:
-    """Even outputs of a stride-2 transposed convolution see taps (2, 0), odd ones tap 1."""
-    matrix = np.zeros((2, 2, 3), np.float32)
-    matrix[0, 0, 2] = matrix[1, 0, 0] = matrix[1, 1, 1] = 1
-    return _per_axis(kernel, matrix)
-
-
 def _folded_phases(kernel: jax.Array) -> jax.Array:
-    """The same with the FIR folded in: three taps for each phase.
+    """The kernel [3, 3, i, 4o] of all phases with the FIR folded in: three taps for each.
 
     Output n of the filter sums FIR[k] * transposed[n + k - 1], and transposed[2 j + a] holds
     x[j] * kernel[a]; so x[i + d] reaches output 2 i + p where 2 d = p + k - 1 - a.

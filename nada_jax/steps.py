@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,7 @@ class Recipe:
     iterations: int = 1
     selection_batch: int = 8
     every: int = 1
+    low_memory: bool = False
 
 
 def init_state(generator: Generator, optimizer: optax.GradientTransformation) -> TrainState:
@@ -131,7 +133,7 @@ def clip_terms(
     recipe: Recipe,
 ) -> dict[str, jax.Array]:
     """The losses [b] of one CLIP, by name, for each lambda above 0; see `guidance`."""
-    embed = functools.partial(clip.embed_images, antialias=recipe.antialias)
+    embed = embedder(clip, recipe)
     terms = {}
     if recipe.directional or recipe.global_ or recipe.manifold:
         before, after = embed(source), embed(adapted)
@@ -149,6 +151,12 @@ def clip_terms(
     return terms
 
 
+def embedder(clip: Clip, recipe: Recipe) -> Callable[[jax.Array], jax.Array]:
+    """Pictures -> features. With `low_memory` a gradient keeps nothing inside of the clip."""
+    embed = functools.partial(clip.embed_images, antialias=recipe.antialias)
+    return jax.checkpoint(embed) if recipe.low_memory else embed
+
+
 def select(
     params: Any, frozen: Frozen, ws: jax.Array, noise: str | jax.Array, recipe: Recipe
 ) -> tuple[jax.Array, jax.Array]:
@@ -157,23 +165,37 @@ def select(
     Args:
       params: the adapted generator's.
       ws: fresh latents [n, l, w_dim].
+      noise: see `Generator.synthesize`.
 
     Returns:
       Which latents' layers train, bool [l], and the scores [l].
     """
-    generator = frozen.generator.replace(params=params)
+    generator = frozen.generator.replace(params=params, remat=recipe.low_memory)
 
-    def loss(ws):
+    def loss(ws, noise):
         images = generator.synthesize(ws, noise)
         return sum(
-            weight
-            * jnp.mean(clip_losses.global_(clip.embed_images(images, recipe.antialias), t.bare))
+            weight * jnp.mean(clip_losses.global_(embedder(clip, recipe)(images), t.bare))
             for clip, t, weight in zip(
                 frozen.clips, frozen.targets, recipe.clip_weights, strict=True
             )
         )
 
-    scores = freezing.scores(loss, ws, recipe.iterations)
+    def gradient(ws):
+        if not recipe.low_memory:
+            return jax.grad(loss)(ws, noise)
+        # In parts of the size of the training batch, each of them spread over all devices.
+        parts = len(ws) // math.gcd(len(ws), recipe.batch_size)
+        pieces = ws.reshape(-1, parts, *ws.shape[1:]).swapaxes(0, 1)
+
+        def piece(i):
+            own = noise if isinstance(noise, str) else jax.random.fold_in(noise, i)
+            return jax.grad(loss)(pieces[i], own)
+
+        grads = jax.lax.map(piece, jnp.arange(parts)) / parts
+        return grads.swapaxes(0, 1).reshape(ws.shape)
+
+    scores = freezing.scores(gradient, ws, recipe.iterations)
     return freezing.choose(scores, recipe.k), scores
 
 
@@ -190,7 +212,7 @@ def make_loss(recipe: Recipe) -> Callable[..., tuple[jax.Array, Metrics]]:
             "independent": (keys[0], keys[1]),  # as the official twin generators
             "shared": (keys[0], keys[0]),
         }.get(recipe.noise, (recipe.noise, recipe.noise))
-        adapted = frozen.generator.replace(params=params)
+        adapted = frozen.generator.replace(params=params, remat=recipe.low_memory)
         source_images = jax.lax.stop_gradient(frozen.generator.synthesize(ws, noises[0]))
         adapted_images = adapted.synthesize(ws, noises[1])
         return guidance(source_images, adapted_images, frozen, keys[2], recipe)
@@ -229,7 +251,11 @@ def make_train_step(
                 noise = noise_key if recipe.noise in ("independent", "shared") else recipe.noise
                 return select(whole, frozen, ws, noise, recipe)[0]
 
-            chosen = jax.lax.cond(state.step % recipe.every == 0, selected, lambda: state.chosen)
+            if recipe.every == 1:  # without a branch: XLA's CPU back end is slow inside of one
+                chosen = selected()
+            else:
+                now = state.step % recipe.every == 0
+                chosen = jax.lax.cond(now, selected, lambda: state.chosen)
 
         ws = draw_latents(frozen.generator, latent_key, recipe.batch_size, recipe.mixing)
         ws = sharding.split_batch(ws, mesh)

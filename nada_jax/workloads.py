@@ -96,6 +96,7 @@ class Workload:
             clip_weights=(1.0,) * len(self.clips),
             adaptive=self.strategy == "adaptive",
             k=self.k or ARCHITECTURES[self.size].num_layers,
+            low_memory=self.low_memory,
         )
 
     @property
@@ -123,7 +124,8 @@ class Workload:
             random_clip(name, key, self.precision)
             for name, key in zip(self.clips, keys[2:], strict=True)
         )
-        frozen = Frozen(generator, models, tuple(random_targets(clip, keys[1]) for clip in models))
+        targets = tuple(random_targets(clip, keys[1]) for clip in models)
+        frozen = Frozen(generator, tuple(clip.without_texts() for clip in models), targets)
         return init_state(generator, self.optimizer), frozen, keys[1]
 
 

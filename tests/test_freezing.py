@@ -189,7 +189,7 @@ def test_scores_are_how_far_gradient_descent_moves_each_latent(assert_close):
     loss = lambda w: jnp.sum(pull * w**2) / 2  # noqa: E731
     shrunk = (1 - 0.01 * pull) ** 3
     expected = jnp.abs(ws - shrunk * ws).mean(axis=(0, 2))
-    assert_close(freezing.scores(loss, ws, iterations=3), expected, 1e-5)
+    assert_close(freezing.scores(jax.grad(loss), ws, iterations=3), expected, 1e-5)
 
 
 def test_choose_takes_the_k_highest():

@@ -17,18 +17,13 @@ def random(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
 
 
-def direct(x, kernel):
-    """`ops.upsample_conv` with 2x2 taps and the FIR behind it, as every CPU computes it."""
-    padded = jnp.pad(
-        ops._interleave(ops.conv(x, ops._phases(kernel), padding=1)),
-        ((0, 0), (1, 0), (1, 0), (0, 0)),
-    )
-    return ops._fir(ops._fir(padded, axis=1), axis=2)
-
-
-def folded(x, kernel):
-    """The same with the FIR folded into the kernel, as accelerators compute few channels."""
-    return ops._interleave(ops.conv(x, ops._folded_phases(kernel)))
+@pytest.fixture(params=["cpu", "accelerator", "accelerator, few channels"])
+def form(request, monkeypatch):
+    """`ops.upsample_conv` in each of the forms that its device and its channels choose between."""
+    if request.param != "cpu":
+        monkeypatch.setattr(ops, "_on_cpu", lambda: False)
+        monkeypatch.setattr(ops, "FOLD_CHANNELS", 128 if "few" in request.param else 0)
+    return ops.upsample_conv
 
 
 def fir(torch, x, padding):
@@ -40,13 +35,12 @@ def fir(torch, x, padding):
 
 def reference_upsample_conv(torch, x, kernel):
     """PARITY: stride-2 transposed convolution, then the FIR with padding (1, 1)."""
-    x = torch.tensor(x, dtype=torch.float64).permute(0, 3, 1, 2)
-    weight = torch.tensor(kernel, dtype=torch.float64).permute(2, 3, 0, 1)
+    x, kernel = (torch.as_tensor(a, dtype=torch.float64) for a in (x, kernel))
+    x, weight = x.permute(0, 3, 1, 2), kernel.permute(2, 3, 0, 1)
     y = torch.nn.functional.conv_transpose2d(x, weight, stride=2)
-    return fir(torch, y, (1, 1, 1, 1)).permute(0, 2, 3, 1).numpy()
+    return fir(torch, y, (1, 1, 1, 1)).permute(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize("form", [ops.upsample_conv, direct, folded])
 @pytest.mark.parametrize("shape", [(2, 5, 7, 6), (1, 4, 4, 3), (1, 1, 1, 2)])
 def test_upsample_conv_is_a_transposed_convolution_and_the_fir(torch, assert_close, form, shape):
     x, kernel = random(*shape), random(3, 3, shape[3], 4)
@@ -54,10 +48,13 @@ def test_upsample_conv_is_a_transposed_convolution_and_the_fir(torch, assert_clo
     assert_close(form(x, jnp.asarray(kernel)), expected, 1e-5)
 
 
-def test_upsample_conv_has_the_same_gradients_in_both_forms(assert_close):
+def test_upsample_conv_has_the_gradients_of_the_reference(torch, assert_close, form):
     x, kernel, dy = random(2, 5, 7, 6), random(3, 3, 6, 4), random(2, 10, 14, 4)
-    gradients = [jax.vjp(form, x, kernel)[1](jnp.asarray(dy)) for form in (direct, folded)]
-    for one, other in zip(*gradients, strict=True):
+    tx, tk = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (x, kernel))
+    expected = torch.autograd.grad(
+        reference_upsample_conv(torch, tx, tk), (tx, tk), torch.tensor(dy)
+    )
+    for one, other in zip(jax.vjp(form, x, kernel)[1](jnp.asarray(dy)), expected, strict=True):
         assert_close(one, other, 1e-5)
 
 
@@ -81,7 +78,7 @@ def test_modulated_conv_is_a_convolution_with_weights_per_sample(
         if demodulate:
             w = w / np.sqrt((w**2).sum(axis=(0, 1, 2)) + 1e-8)
         if up:
-            expected.append(reference_upsample_conv(torch, image[None], w)[0])
+            expected.append(reference_upsample_conv(torch, image[None], w)[0].numpy())
             continue
         nchw = torch.tensor(image, dtype=torch.float64).permute(2, 0, 1)[None]
         oihw = torch.tensor(w).permute(3, 2, 0, 1)
@@ -98,9 +95,19 @@ def test_modulated_conv_keeps_the_precision_of_its_input(up):
     assert y.dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize(("k", "padding"), [(1, 0), (2, 1), (2, 0), (3, 1), (3, 0)])
-def test_the_cpu_gradients_of_conv_are_those_of_lax(assert_close, k, padding):
-    x, kernel = random(2, 5, 7, 3), random(k, k, 3, 4)
+@pytest.mark.parametrize("strips", [False, True])
+@pytest.mark.parametrize(
+    ("sides", "padding"),
+    [((1, 1), 0), ((2, 2), 1), ((2, 1), (1, 0)), ((1, 2), (0, 1)), ((3, 3), 1), ((3, 3), 0)],
+)
+def test_the_cpu_gradients_of_conv_are_those_of_lax(
+    assert_close, monkeypatch, sides, padding, strips
+):
+    if strips:
+        monkeypatch.setattr(ops, "CACHED", 0)
+        monkeypatch.setattr(ops, "STRIP", 16)
+    x, kernel = random(2, 6, 7, 3), random(*sides, 3, 4)
+    padding = tuple((n, n) for n in np.broadcast_to(padding, 2).tolist())
     ours, theirs = (
         jax.vjp(lambda x, kernel, conv=conv: conv(x, kernel, padding), x, kernel)
         for conv in (ops._conv_cpu, ops._conv)

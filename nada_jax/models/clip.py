@@ -17,6 +17,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from transformers import CLIPConfig, CLIPTokenizerFast
 from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
 
@@ -119,6 +120,11 @@ class Clip:
     def embed_images(self, images: jax.Array, antialias: bool = False) -> jax.Array:
         """[b, h, w, 3] in [-1, 1] -> float32 unit features [b, d]; see `pixels`."""
         return self.embed_pixels(self.pixels(images, antialias))
+
+    def without_texts(self) -> "Clip":
+        """The same without the text tower, which is half of the memory; it embeds images only."""
+        image = ("vision_model", "visual_projection", "logit_scale")
+        return self.replace(params={name: self.params[name] for name in image})
 
     def embed_tokens(self, ids: jax.Array) -> jax.Array:
         """What `tokenize` returned, [n, context] -> float32 unit features [n, d]."""
@@ -314,7 +320,22 @@ def _module(config: str, precision: str) -> FlaxCLIPModule:
 
 
 def _image_features(module: FlaxCLIPModule, pixels: jax.Array) -> jax.Array:
-    return module.visual_projection(module.vision_model(pixels).pooler_output)
+    with nn.intercept_methods(_embed_patches):
+        return module.visual_projection(module.vision_model(pixels).pooler_output)
+
+
+def _embed_patches(call: Callable, args: tuple, named: dict, context: Any) -> jax.Array:
+    """The network's one convolution, whose stride is its kernel's side, as one matrix product.
+
+    Its gradient by pixels is another one, instead of a convolution dilated by the patch size.
+    """
+    conv = context.module
+    if not isinstance(conv, nn.Conv) or context.method_name != "__call__":
+        return call(*args, **named)
+    kernel = conv.get_variable("params", "kernel").astype(conv.dtype)
+    (b, h, w, c), (p, _, _, d) = args[0].shape, kernel.shape
+    patches = args[0].reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
+    return patches.reshape(b, h // p, w // p, -1).astype(conv.dtype) @ kernel.reshape(-1, d)
 
 
 def _text_features(module: FlaxCLIPModule, ids: jax.Array) -> jax.Array:

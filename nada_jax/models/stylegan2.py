@@ -185,13 +185,15 @@ class SynthesisNetwork(nn.Module):
 
     architecture: Architecture
     dtype: Any = jnp.float32
+    remat: bool = False
 
     def setup(self):
         channels, clamp = self.architecture.channels, self.architecture.conv_clamp
         shape = (4, 4, channels[0])
         self.constant = self.param("constant", nn.initializers.normal(1.0), shape)
+        styled_conv = nn.remat(StyledConv) if self.remat else StyledConv
         self.convs = [
-            StyledConv(
+            styled_conv(
                 channels[i // 2], channels[(i + 1) // 2], i % 2 == 1, clamp, name=f"conv_{i}"
             )
             for i in range(self.architecture.num_layers - 1)
@@ -241,6 +243,8 @@ class Generator:
       latent_avg: mean of w, [w_dim].
       architecture: static sizes.
       precision: "float32" or "bfloat16", what the synthesis network computes in.
+      remat: gradients keep only what enters each convolution and compute the rest again: less memory,
+        more time, the same numbers.
     """
 
     KIND: ClassVar[str] = "generator"
@@ -251,6 +255,7 @@ class Generator:
     latent_avg: jax.Array
     architecture: Architecture = flax.struct.field(pytree_node=False)
     precision: str = flax.struct.field(pytree_node=False, default="float32")
+    remat: bool = flax.struct.field(pytree_node=False, default=False)
 
     def tree(self) -> dict[str, Any]:
         """Nested arrays, as in a native file."""
@@ -329,7 +334,7 @@ class Generator:
         return self._synthesis(styles, maps, method=SynthesisNetwork.render)
 
     def _synthesis(self, *args, method):
-        network = SynthesisNetwork(self.architecture, dtype=PRECISIONS[self.precision])
+        network = SynthesisNetwork(self.architecture, PRECISIONS[self.precision], self.remat)
         return network.apply({"params": self.params["synthesis"]}, *args, method=method)
 
     def _noise(self, noise: str | jax.Array, batch: int) -> dict[str, jax.Array]:
