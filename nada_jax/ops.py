@@ -91,9 +91,13 @@ _conv_cpu = jax.custom_vjp(_conv, nondiff_argnums=(2,))
 
 def _conv_cpu_backward(padding: Padding, saved, dy: jax.Array):
     x, kernel = saved
-    dx = jax.linear_transpose(lambda x: _conv(x, kernel, padding), x)(dy)[0]
+    # The transposed convolution, spelt out: how JAX states it, XLA's fast kernels do not always take it.
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    sides = kernel.shape[:2]
+    rest = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(sides, padding, strict=True))
+    dx = _conv(dy, turned, rest)
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    return dx, _kernel_gradient(padded, dy, kernel.shape[:2])
+    return dx, _kernel_gradient(padded, dy, sides)
 
 
 def _kernel_gradient(x: jax.Array, dy: jax.Array, sides: tuple[int, int]) -> jax.Array:

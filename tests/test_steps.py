@@ -243,6 +243,23 @@ def test_select_scores_the_pull_of_the_bare_target_text(frozen, adapted, assert_
 # -- the step -------------------------------------------------------------------------------------------
 
 
+def test_low_memory_computes_the_same(frozen_one, adapted):
+    ws = draw_latents(frozen_one.generator, jax.random.key(5), 6)
+    results = []
+    for low_memory in (False, True):
+        recipe = Recipe(batch_size=2, k=2, noise="none", low_memory=low_memory)
+        loss = jax.value_and_grad(make_loss(recipe), has_aux=True)
+
+        def run(params, recipe=recipe, loss=loss):
+            training = loss(params, frozen_one, ws[:2], jax.random.key(1))
+            return training, select(params, frozen_one, ws, "none", recipe)
+
+        results.append(jax.jit(run)(adapted))
+    for one, other in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-3 * np.abs(one).max())
+    assert any(leaf.any() for leaf in jax.tree.leaves(results[0][0][1]))
+
+
 @pytest.fixture(scope="module")
 def adaptive(frozen_one):
     """(initial state, jitted step that donates it) of a run that chooses 2 latents every 2nd step."""
