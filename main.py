@@ -48,11 +48,13 @@ def main(arguments: list[str]) -> int:
     workdir = Path(WORKDIR.value or Path("runs") / name)
     try:
         # Only now: importing JAX takes seconds.
+        from nada_jax.compilation import keep_compiled
         from nada_jax.errors import UserError
 
         task = importlib.import_module(f"nada_jax.tasks.{CONFIG.value.task}")
     except KeyboardInterrupt:
         return 130
+    keep_compiled()
     try:
         return task.run(CONFIG.value, workdir)
     except (UserError, OSError) as error:

@@ -12,8 +12,8 @@ FLOORS = (
     ("errors", "files", "typing", "trees", "images", "ops", "resize"),
     ("models", "losses"),
     ("registry", "weights", "prompts", "freezing", "balancing", "source_text", "sharding")
-    + ("checkpoints", "reporting", "runs"),
-    ("steps", "minimize", "workloads"),
+    + ("checkpoints", "compilation", "reporting", "runs"),
+    ("steps", "minimize", "workloads", "measuring"),
     ("tasks",),
     ("app",),
 )

@@ -1,0 +1,40 @@
+"""What is compiled is kept, where that is possible."""
+
+import jax
+import pytest
+
+from nada_jax.compilation import keep_compiled
+
+
+@pytest.fixture(autouse=True)
+def unset():
+    """JAX as a user finds it, without the cache of these tests."""
+    names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
+    former = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in former.items():
+        jax.config.update(name, value)
+
+
+def test_it_is_kept_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path))
+    keep_compiled()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
+    assert (tmp_path / "compiled").is_dir()
+    assert jax.config.jax_compilation_cache_max_size > 0
+
+
+def test_the_users_own_place_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", "elsewhere")
+    keep_compiled()
+    assert jax.config.jax_compilation_cache_dir == "elsewhere"
+    assert not (tmp_path / "compiled").exists()
+
+
+def test_nothing_is_kept_where_nothing_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path / "file"))
+    keep_compiled()
+    assert jax.config.jax_compilation_cache_dir is None
