@@ -19,13 +19,18 @@ def test_every_config_starts(name, tmp_path):
         config.steps = config.batch_size = config.samples.count = 1
     elif config.task == "sample":
         config.rows = config.columns = 1
+    elif config.task == "benchmark":
+        config.minutes = 0.0
     task = importlib.import_module(f"nada_jax.tasks.{config.task}")
     assert task.run(config, tmp_path) == 0
-    result = {"weights": "weights.json"}.get(config.task, "samples/*.png")
+    results = {"weights": "weights.json", "benchmark": "benchmark.json"}
+    result = results.get(config.task, "samples/*.png")
     assert list(tmp_path.glob(result))
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("sample", "weights")])
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if name not in ("sample", "weights", "benchmark")]
+)
 def test_the_ffhq_variant_asks_for_the_official_generator(name, tmp_path, monkeypatch):
     monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path))
     monkeypatch.setattr(registry, "ATTEMPTS", 1)
