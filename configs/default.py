@@ -20,6 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 160  # optimiser steps of the whole run, resumed parts included
     config.batch_size = 4  # pictures per step
     config.precision = "float32"  # networks compute in float32 or bfloat16; weights stay float32
+    config.low_memory = False  # compute more than once what would take much memory; slower
 
     config.checkpoint_every = 100  # steps between checkpoints; one is always written at the end
     config.sample_every = 50  # steps between sample grids; the last step always draws one
@@ -62,6 +63,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = ConfigDict()  # Adam
     config.optimizer.lr = 0.001  # the official 0.002 * 4/5 is faster, and rougher on 64 pixels
     config.optimizer.betas = (0.0, 0.99**0.8)  # the official 0 and 0.99, to the power 4/5
+
+    config.mesh = ConfigDict()  # devices of a run; it may be resumed on others
+    config.mesh.data = 0  # devices that share the batch; 0: as many as there are and as divide it
+    config.mesh.fsdp = 1  # times so many, which also keep a part of each large array
+
+    config.distributed = ConfigDict()  # processes (hosts), with one file system for the workdir
+    config.distributed.coordinator = ""  # host:port of process 0; "auto" asks Slurm, MPI, ...
+    config.distributed.processes = 1  # how many there are
+    config.distributed.process = 0  # which one this is
 
     config.samples = ConfigDict()
     config.samples.count = 8  # columns of the sample grids

@@ -1,5 +1,10 @@
-"""Checkpoints of the whole state, by orbax: each is written under a temporary name and renamed."""
+"""Checkpoints of the whole state, by orbax: each is written under a temporary name and renamed.
 
+Several processes write one checkpoint together, into a directory that all of them see. It may be read by another
+number of devices and processes.
+"""
+
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from nada_jax import sharding
 from nada_jax.errors import UserError
 
 # Orbax and absl tell every save in several lines; a run tells its own.
@@ -25,6 +31,7 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         try:
+            sharding.alone(functools.partial(directory.mkdir, parents=True, exist_ok=True))
             self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
         except OSError as error:
             raise UserError(f"cannot write {directory}: {error.strerror}") from error
@@ -52,7 +59,7 @@ class Checkpoints:
           like: a tree of arrays with the structure, shapes and dtypes that are expected.
 
         Returns:
-          A tree like `like`.
+          A tree like `like`, whose arrays lie on the devices as those of `like` do.
 
         Raises:
           UserError: it was written by another recipe, or is damaged.

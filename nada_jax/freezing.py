@@ -156,6 +156,7 @@ def scores(
     Returns:
       mean |w - w0| over batch and channels, [l].
     """
+
     def descend(_, w):
         return w - lr * gradient(w)
 

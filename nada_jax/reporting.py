@@ -21,13 +21,14 @@ class Progress:
       total: steps of the whole run.
       done: steps that an earlier run has done.
       every: plain lines come this often.
+      silent: tells nothing; of several processes one speaks.
     """
 
-    def __init__(self, total: int, done: int, every: int):
-        self.total, self.step, self.every = total, done, every
+    def __init__(self, total: int, done: int, every: int, silent: bool = False):
+        self.total, self.step, self.every, self.silent = total, done, every, silent
         self.start, self.first = time.perf_counter(), done
         self.bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]"
             self.bar = tqdm(total=total, initial=done, unit="step", bar_format=form)
 
@@ -37,6 +38,8 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {loss:.4f}, {ms:.0f} ms/step", refresh=False)
             self.bar.update(steps)
+        elif self.silent:
+            return
         elif self.step // self.every > before // self.every or self.step == self.total:
             left = (self.total - self.step) * ms / 1000
             print(
@@ -47,7 +50,10 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
-        tqdm.write(line) if self.bar is not None else print(line, flush=True)
+        if self.bar is not None:
+            tqdm.write(line)
+        elif not self.silent:
+            print(line, flush=True)
 
     def __enter__(self) -> "Progress":
         return self

@@ -13,16 +13,20 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from nada_jax import freezing, images, prompts, reporting, runs, trees, weights
+from nada_jax import freezing, images, prompts, reporting, runs, sharding, trees, weights
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.steps import Frozen, Recipe, TrainState, draw_latents, init_state, make_train_step
 
 # Fields that a resumed run may change: they do not alter what a step computes.
-FREE = {"steps", "checkpoint_every", "sample_every", "log_every", "resume", "overwrite", "samples"}
+FREE = {
+    "steps", "checkpoint_every", "sample_every", "log_every", "resume", "overwrite", "samples",
+    "mesh", "distributed",
+}  # fmt: skip
 RESULTS = (
     "config.json",
     "metrics.jsonl",
@@ -33,7 +37,7 @@ RESULTS = (
 )
 COUNTS = (
     "steps", "batch_size", "checkpoint_every", "sample_every", "log_every",
-    "freeze.iterations", "freeze.batch_size", "freeze.every", "samples.count",
+    "freeze.iterations", "freeze.batch_size", "freeze.every", "samples.count", "mesh.fsdp",
 )  # fmt: skip
 INTERRUPTED = 128  # plus the number of the signal, as shells count
 
@@ -41,11 +45,14 @@ INTERRUPTED = 128  # plus the number of the signal, as shells count
 def run(config: ConfigDict, workdir: Path) -> int:
     """Adapts a generator as configured; see `configs/default.py`.
 
-    Writes config.json, metrics.jsonl, samples/, checkpoints/, loss.png and generator.safetensors.
+    Writes config.json, metrics.jsonl, samples/, checkpoints/, loss.png and generator.safetensors. Where
+    several processes run, all of them compute and write their part of checkpoints, and the first one
+    writes and prints everything else.
 
     Args:
       config: all of `configs/default.py`.
-      workdir: where the results go; a run that stands there is continued.
+      workdir: where the results go, on a file system that all processes share; a run that stands
+        there is continued.
 
     Returns:
       The exit code: 0 when all is on disk, 130 or 143 when a signal ended the run after a checkpoint.
@@ -54,43 +61,52 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input, or a loss that is not finite.
     """
     check(config)
-    refuse_other_run(config, workdir)
+
+    # -- devices ----------------------------------------------------------------------------------
+    sharding.connect(**config.distributed)
+    sharding.require_same(config.to_dict() | {"distributed": None})
+    batches = split_batches(config)
+    mesh = sharding.make_mesh(**config.mesh, batches=batches)
+    sharding.together(refuse_other_run, config, workdir)
 
     # -- models and texts -------------------------------------------------------------------------
     began = time.perf_counter()
-    generator = weights.load_generator(config.generator.weights, precision=config.precision)
-    optimizer = make_optimizer(config, generator)
-    clips = tuple(weights.load_clip(m, precision=config.precision) for m in config.clip.models)
     texts = config.text.source, config.text.target
-    targets = tuple(prompts.targets(clip, *texts, parts=config.loss.patch > 0) for clip in clips)
-    frozen = Frozen(generator, clips, targets)
-    train_step = jax.jit(make_train_step(make_recipe(config), optimizer), donate_argnums=0)
+    frozen = sharding.together(load, config)
+    optimizer = make_optimizer(config, frozen.generator)
+    train_step = make_train_step(make_recipe(config), optimizer, mesh)
     if config.overwrite:
-        delete_results(workdir)
+        sharding.alone(delete_results, workdir)
 
     # -- state, fresh or from the last checkpoint -------------------------------------------------
-    run_key = jax.random.key(config.seed)
-    state = init_state(generator, optimizer)
+    key = jax.random.key_data(jax.random.key(config.seed))
+    saved = {"state": init_state(frozen.generator, optimizer), "key": key}
+    frozen, saved = sharding.place((frozen, saved), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if (last := checkpoints.latest()) is not None:
-        saved = checkpoints.restore(last, {"state": state, "key": jax.random.key_data(run_key)})
-        state, run_key = saved["state"], jax.random.wrap_key_data(saved["key"])
+        saved = checkpoints.restore(last, saved)
+    state, run_key = saved["state"], jax.random.wrap_key_data(saved["key"])
     step = int(state.step)
     if step > config.steps:
         raise UserError(f"steps is {config.steps}, but {workdir} holds a run of {step} steps")
-    runs.write_config(config, workdir)
+    sharding.alone(runs.write_config, config, workdir)
     metrics_file = workdir / "metrics.jsonl"
     rows = [row for row in reporting.read_metrics(metrics_file) if row["step"] <= step]
-    reporting.write_metrics(metrics_file, rows)
+    sharding.alone(reporting.write_metrics, metrics_file, rows)
 
     # -- the loop ---------------------------------------------------------------------------------
-    painter = Painter(config, generator, workdir)
-    progress = reporting.Progress(config.steps, step, config.log_every)
+    train_step = sharding.jit_step(train_step, state, mesh)
+    generator = frozen.generator
+    painter = Painter(config, generator, workdir, mesh)
+    silent = jax.process_index() > 0
+    progress = reporting.Progress(config.steps, step, config.log_every, silent)
     share = trained_share(make_labels(config, generator), state.params)
     progress.say(
         f"{texts[0]!r} -> {texts[1]!r}: {generator.size} pixels, {share}; "
         f"models ready in {time.perf_counter() - began:.0f} s"
     )
+    if idle := sharding.idle(mesh, batches):
+        progress.say(idle)
     if step:
         progress.say(f"continuing at step {step} from {checkpoints.path(step)}")
     else:
@@ -103,16 +119,17 @@ def run(config: ConfigDict, workdir: Path) -> int:
             state, metrics = train_step(state, frozen, run_key)
             step += 1
             pending.append((step, metrics))
-            stopping = stop.signal  # read once: it may come at any time
             log, checkpoint, sample = (
                 step == config.steps or step % config[f"{name}_every"] == 0
                 for name in ("log", "checkpoint", "sample")
             )
-            if log or checkpoint or sample or stopping or step == 1:
+            look = log or checkpoint or sample or step == 1
+            stopping = stop.agreed(look)
+            if look or stopping:
                 fresh = fetch(pending, clock)
                 pending = []
                 good = [row for row in fresh if not infinite(row)]
-                reporting.append_metrics(metrics_file, good)
+                sharding.alone(reporting.append_metrics, metrics_file, good)
                 if good != fresh:
                     refuse(fresh[len(good)], checkpoints)
                 rows += fresh
@@ -125,19 +142,18 @@ def run(config: ConfigDict, workdir: Path) -> int:
     # -- results ----------------------------------------------------------------------------------
     if stopping:
         but = " with --config.overwrite=False" if config.overwrite else ""
-        print(f"stopped at step {step} with a checkpoint; the same command{but} continues there")
+        progress.say(
+            f"stopped at step {step} with a checkpoint; the same command{but} continues there"
+        )
         return INTERRUPTED + stopping
     adapted = workdir / "generator.safetensors"
     if rows:
-        reporting.plot_losses(rows, workdir / "loss.png", " -> ".join(texts))
-    weights.save_generator(
-        generator.replace(params=state.params),
-        adapted,
-        source=config.generator.weights,
-        texts=json.dumps(texts),
-    )
-    print(f"adapted generator: {adapted}")
-    print(f"picture: {painter.path(step)} (above: source, below: adapted)")
+        sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", " -> ".join(texts))
+    facts = {"source": config.generator.weights, "texts": json.dumps(texts)}
+    generator = sharding.whole(generator.replace(params=state.params), mesh)
+    sharding.alone(functools.partial(weights.save_generator, generator, adapted, **facts))
+    progress.say(f"adapted generator: {adapted}")
+    progress.say(f"picture: {painter.path(step)} (above: source, below: adapted)")
     return 0
 
 
@@ -178,7 +194,25 @@ def check(config: ConfigDict) -> None:
     noises = ("independent", "shared", "const", "none")
     need(config.generator.noise in noises, "generator.noise", f"one of {', '.join(noises)}")
     need(0 <= config.generator.mixing <= 1, "generator.mixing", "a share in 0..1")
+    need(config.mesh.data >= 0, "mesh.data", "a number from 0")
     prompts.check(**{f"text.{field}": config.text[field] for field in ("source", "target")})
+
+
+def split_batches(config: ConfigDict) -> dict[str, int]:
+    """The batches that the devices share, by field."""
+    batches = {"batch_size": config.batch_size}
+    if config.freeze.strategy == "adaptive":
+        batches["freeze.batch_size"] = config.freeze.batch_size
+    return batches
+
+
+def load(config: ConfigDict) -> Frozen:
+    """The models, and what the texts ask for."""
+    generator = weights.load_generator(config.generator.weights, precision=config.precision)
+    clips = tuple(weights.load_clip(m, precision=config.precision) for m in config.clip.models)
+    texts, parts = (config.text.source, config.text.target), config.loss.patch > 0
+    targets = tuple(prompts.targets(clip, *texts, parts=parts) for clip in clips)
+    return Frozen(generator, tuple(clip.without_texts() for clip in clips), targets)
 
 
 def make_recipe(config: ConfigDict) -> Recipe:
@@ -196,6 +230,7 @@ def make_recipe(config: ConfigDict) -> Recipe:
         iterations=config.freeze.iterations,
         selection_batch=config.freeze.batch_size,
         every=config.freeze.every,
+        low_memory=config.low_memory,
     )
 
 
@@ -248,14 +283,23 @@ def delete_results(workdir: Path) -> None:
 class Painter:
     """Draws the source row over the adapted row, from latents fixed over the run."""
 
-    def __init__(self, config: ConfigDict, generator: Generator, workdir: Path):
+    def __init__(
+        self, config: ConfigDict, generator: Generator, workdir: Path, mesh: Mesh | None = None
+    ):
         samples = config.samples
-        key = jax.random.key(samples.seed)
-        ws = draw_latents(generator, key, samples.count)
-        self.ws = generator.truncate(ws, samples.truncation)
-        self.generator, self.directory = generator, workdir / "samples"
+
+        def latents(generator):
+            ws = draw_latents(generator, jax.random.key(samples.seed), samples.count)
+            return generator.truncate(ws, samples.truncation)
+
+        self.generator, self.mesh, self.directory = generator, mesh, workdir / "samples"
+        self.ws = jax.jit(latents)(sharding.whole(generator, mesh))
         self.draw = jax.jit(lambda generator, ws: generator.synthesize(ws))
-        self.source = np.asarray(self.draw(generator, self.ws))
+        self.source = self.pictures(generator)
+
+    def pictures(self, generator: Generator) -> np.ndarray:
+        """The row of a generator, [n, h, w, 3]."""
+        return np.asarray(self.draw(sharding.whole(generator, self.mesh), self.ws))
 
     def path(self, step: int) -> Path:
         """Where the grid of a step stands."""
@@ -263,9 +307,10 @@ class Painter:
 
     def paint(self, state: TrainState, step: int) -> None:
         """Writes the grid of a step."""
-        adapted = np.asarray(self.draw(self.generator.replace(params=state.params), self.ws))
+        adapted = self.pictures(self.generator.replace(params=state.params))
         sheet = images.grid(np.concatenate([self.source, adapted]), columns=len(adapted))
-        images.save(sheet, self.path(step), images.enlargement(self.generator.size))
+        enlarge = images.enlargement(self.generator.size)
+        sharding.alone(images.save, sheet, self.path(step), enlarge)
 
 
 class Stop:
@@ -284,6 +329,17 @@ class Stop:
     def __exit__(self, *_) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
+
+    def agreed(self, look: bool) -> int:
+        """The signal, or 0.
+
+        Args:
+          look: this step ends with a look at the results. Several processes ask each other only then, so
+            that they stop at the same step.
+        """
+        if jax.process_count() == 1:
+            return self.signal
+        return sharding.largest(self.signal) if look else 0
 
     def _ask(self, number, _):
         if self.signal:
