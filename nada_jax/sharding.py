@@ -233,10 +233,11 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
 
     Returns:
       The tree as arrays of all processes: large ones split over "fsdp" along their longest axis that can
-      be, the others whole on every device. Without a mesh, the tree as it is.
+      be, the others whole on every device. Without a mesh they stay where they are.
     """
     if mesh is None:
-        return tree
+        # Bound to their device, as what is read from a checkpoint: both compile to the same step.
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding), tree)
 
     def put(leaf):
         host = np.asarray(leaf)

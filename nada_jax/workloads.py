@@ -99,7 +99,7 @@ class Workload:
             low_memory=self.low_memory,
         )
 
-    @property
+    @functools.cached_property
     def labels(self) -> Any:
         """The label of every parameter; see `freezing.labels`."""
         architecture = ARCHITECTURES[self.size]
@@ -109,7 +109,7 @@ class Workload:
             params, freezing.trained_layers(layers, self.strategy, k=self.k or layers)
         )
 
-    @property
+    @functools.cached_property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The optimiser of the official run, for these labels."""
         return freezing.optimizer(
@@ -137,8 +137,8 @@ def random_generator(
         name: jax.random.normal(jax.random.fold_in(key, i), (side, side))
         for i, (name, side) in enumerate(architecture.noise_sizes().items())
     }
-    average = jnp.zeros(architecture.w_dim)
-    return Generator(init_params(architecture, key), noise, average, architecture, precision)
+    params = jax.jit(init_params, static_argnums=0)(architecture, key)
+    return Generator(params, noise, jnp.zeros(architecture.w_dim), architecture, precision)
 
 
 def random_clip(name: str, key: jax.Array, precision: str = "float32") -> Clip:
