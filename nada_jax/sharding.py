@@ -93,7 +93,7 @@ def _join(what: str, **address: Any) -> None:
         try:
             # The process ends without a sentence when JAX's own timeout comes first.
             jax.distributed.initialize(**address, initialization_timeout=2 * PATIENCE)
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # of JAX, or of the cluster that it asks
             failures.append(error)
 
     thread = threading.Thread(target=initialize, daemon=True)
@@ -105,7 +105,10 @@ def _join(what: str, **address: Any) -> None:
             "started, with its own number, and to reach process 0"
         )
     if failures:
-        raise UserError(f"{what}: the processes cannot be joined ({failures[0]})")
+        raise UserError(
+            f"{what}: the processes cannot be joined ({failures[0]}); expected host:port of process 0, "
+            f"or {AUTO!r} under Slurm, MPI or on a TPU pod"
+        )
 
 
 def require_same(settings: Mapping[str, Any]) -> None:

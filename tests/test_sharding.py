@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -220,6 +221,7 @@ def test_two_processes_continue_a_run_of_eight_devices(finished, options, tmp_pa
     assert results(tmp_path / "run") == results(one)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both_and_eight_devices_continue(
     finished, options, tmp_path
 ):
@@ -227,10 +229,10 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_eight_devices_continue(
     line = [*options, f"--workdir={tmp_path / 'run'}"]
     stopped = start_two(["main.py", *line], ["-c", STOPPED, *line])
     (out, _), (silence, _) = (finish(process, code=128 + 15) for process in stopped)
-    assert "stopped at step 3 with a checkpoint" in out and not silence
-    assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
+    assert "stopped at step 4 with a checkpoint" in out and not silence
+    assert (tmp_path / "run" / "checkpoints" / "4").is_dir()
     first, expected = losses(tmp_path / "run"), losses(one)
-    assert list(first) == [1, 2, 3]
+    assert list(first) == [1, 2, 3, 4]
     assert max(abs(first[step] - expected[step]) for step in first) < LOSSES
     finish(start(["main.py", *line, "--config.mesh.fsdp=2"], devices=8))
     assert_same(tmp_path / "run", one)
@@ -241,20 +243,6 @@ def test_processes_with_different_configs_refuse_both(options, tmp_path):
     for process in start_two(line, [*line, "--config.seed=1"]):
         _, err = finish(process, code=2)
         assert "process 1 was started with another config than process 0" in err
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_coordinator_that_does_not_answer_is_told(options, tmp_path):
-    code = "import sys, main, nada_jax.sharding; nada_jax.sharding.PATIENCE = 2; sys.exit(main.main(['main.py', *sys.argv[1:]]))"
-    meet = [
-        "--config.distributed.coordinator=127.0.0.1:9", "--config.distributed.processes=2",
-        "--config.distributed.process=1",
-    ]  # fmt: skip
-    line = ["-c", code, *options, f"--workdir={tmp_path / 'run'}", *meet]
-    _, err = finish(start(line), code=2)
-    assert (
-        "error: distributed.coordinator='127.0.0.1:9': the processes did not meet within 2 s" in err
-    )
     assert not (tmp_path / "run").exists()
 
 
@@ -341,6 +329,29 @@ def test_a_pod_is_joined_without_any_field(monkeypatch):
     sharding.connect("", 1, 0)
     sharding.connect("auto", 1, 0)
     assert calls == [{"initialization_timeout": 2 * sharding.PATIENCE}] * 2
+
+
+def test_processes_that_do_not_meet_are_told(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: time.sleep(1))
+    monkeypatch.setattr(sharding, "PATIENCE", 0.1)
+    with pytest.raises(UserError, match="='node1:123': the processes did not meet within 0.1 s"):
+        sharding.connect("node1:123", 2, 1)
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.create_server(("", 0)) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match="process 0 cannot use port .*; give another one"):
+            sharding.connect(address, 2, 0)
+
+
+def test_a_missing_cluster_is_told(monkeypatch):
+    def initialize(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(UserError, match="coordinator='auto': .*; expected host:port of process 0"):
+        sharding.connect("auto", 1, 0)
 
 
 def test_what_fails_on_another_process_fails_here(monkeypatch, machine):
