@@ -251,6 +251,17 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(put, tree)
 
 
+def described(tree: Any, mesh: Mesh | None) -> Any:
+    """Shapes of arrays -> shapes that lie as `place` would put the arrays; for compiling ahead of time."""
+    if mesh is None:
+        return tree
+
+    def describe(leaf):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf.shape, mesh))
+
+    return jax.tree.map(describe, tree)
+
+
 def _sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     fsdp = mesh.shape[FSDP]
     axes = [axis for axis, side in enumerate(shape) if side % fsdp == 0]

@@ -1,0 +1,60 @@
+"""What devices tell each other, read from compiled programs. Each run needs a process that JAX has not started in."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nada_jax.tasks import scaling
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*fields, workdir):
+    line = ["main.py", "--config=configs/scaling.py", f"--workdir={workdir}", *fields]
+    return subprocess.run([sys.executable, *line], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_devices_exchange_the_gradient_once_and_nothing_else(tmp_path):
+    fields = ('--config.clips=("avatar-p16",)', "--config.devices=(1, 4)")
+    run = start(*fields, workdir=tmp_path)
+    assert run.returncode == 0, run.stderr
+    alone, four = json.loads((tmp_path / "scaling.json").read_text())
+    assert alone["messages"] == 0 and alone["efficiency"] == 1
+    trained = 1_255_065  # numbers of avatar64 that train with freeze.strategy "none"
+    assert 4 * trained <= 1e6 * four["all-reduce MB"] <= 4 * trained * 1.2
+    assert four["others MB"] == four["all-gather MB"] == 0
+    assert four["received MB"] == pytest.approx(2 * 3 / 4 * four["all-reduce MB"], rel=1e-3)
+    assert four["efficiency"] < 1
+    assert len((tmp_path / "scaling.md").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("devices=(0,)", r"devices is (0,); expected numbers in 1..4096"),
+        ("fsdp=3", "fsdp is 3; expected at least 1, and a divisor of each of the devices"),
+        ("size=100", "size is 100; expected one of 64, 256, 512, 1024"),
+    ],
+)
+def test_wrong_fields_are_told(field, sentence, tmp_path):
+    run = start(f"--config.{field}", workdir=tmp_path / "run")
+    assert run.returncode == 2
+    assert sentence in run.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_messages_are_read_from_the_program():
+    program = """
+%body.1 (p: f32[2]) -> f32[2] {
+}
+ENTRY %main (p: f32[2]) -> f32[2] {
+  %a = (f32[3,4]{1,0}, bf16[5]{0}) all-reduce(%x, %y), replica_groups=[2,4]<=[8], to_apply=%add
+  %b = f32[8]{0} all-gather-start(%z), replica_groups={{0,1},{2,3}}, dimensions={0}
+  %c = f32[8]{0} add(%b, %b)
+}
+"""
+    expected = [("all-reduce", 3 * 4 * 4 + 5 * 2, 4), ("all-gather", 32, 2)]
+    assert scaling.collectives(program) == expected
