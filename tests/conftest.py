@@ -22,9 +22,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 import numpy as np
 import pytest
 
+from nada_jax import compilation
 from nada_jax.models.stylegan2 import Architecture, Generator
 from nada_jax.weights import load_clip, model_from_arrays
 
+compilation.set_flags()
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
 

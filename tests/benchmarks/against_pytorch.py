@@ -4,7 +4,8 @@
 
 The twin has the structure of the official code; see pytorch_twin.py. First it is shown that both compute the
 same pictures, features, losses and gradients, then blocks of steps are timed in turns: ours, PyTorch's,
-ours, ... The process should have the machine to itself.
+ours, ... The process should have the machine to itself. `main.py` asks glibc for huge pages, from which PyTorch
+gains on CPU too; GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment does it here.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from convert import clip as clip_tables
 from convert import rules
 from convert.stylegan2 import to_official
-from nada_jax import freezing, trees
+from nada_jax import compilation, freezing, trees
 from nada_jax.models.clip import Clip
 from nada_jax.prompts import Targets
 from nada_jax.steps import Frozen, TrainState, make_loss, make_train_step, select
@@ -231,6 +232,7 @@ def main(argv: list[str] | None = None) -> None:
         strategy=args.strategy,
         k=args.k,
     )
+    compilation.set_flags()
     device = _device()
     name = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} CPU cores"
     extensions = "; on CUDA the official code compiles kernels of its own, the twin does not"
@@ -257,6 +259,7 @@ def main(argv: list[str] | None = None) -> None:
         "threads": torch.get_num_threads(),
         "jax": jax.__version__,
         "torch": torch.__version__,
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "differences": apart,
         "compile_s": times["compile_s"],
         "ours_ms": _summary(times["ours_ms"]),
