@@ -150,7 +150,7 @@ def modulated_conv(
     Returns:
       [b, h, w, o], or [b, 2h, 2w, o]; dtype of x.
     """
-    weight = weight * (1 / np.sqrt(np.prod(weight.shape[:3])))
+    style = style * (1 / np.sqrt(np.prod(weight.shape[:3])))  # instead of the kernel, which is large
     y = x * style[:, None, None, :].astype(x.dtype)
     kernel = weight.astype(x.dtype)
     y = upsample_conv(y, kernel) if up else conv(y, kernel)
