@@ -20,8 +20,6 @@ SQRT2 = float(np.sqrt(2.0))
 # multiplications in one call and no passes over memory, which wins where channels are few. XLA's CPU
 # convolutions are bound by multiplications, so there it never pays.
 FOLD_CHANNELS = 128
-# Kernel gradients on CPU: numbers of an input that the caches hold, and pixels of a strip of larger ones.
-CACHED, STRIP = 2**20, 512
 
 
 def pixel_norm(x: jax.Array) -> jax.Array:
@@ -69,6 +67,8 @@ def conv(x: jax.Array, kernel: jax.Array, padding: Padding | None = None) -> jax
     """
     if padding is None:
         padding = tuple((side // 2, side // 2) for side in kernel.shape[:2])
+    if kernel.shape[:2] == (1, 1) and not np.any(padding):
+        return x @ kernel[0, 0]
     return (_conv_cpu if _on_cpu() else _conv)(x, kernel, padding)
 
 
@@ -77,54 +77,28 @@ def _on_cpu() -> bool:
 
 
 def _conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    if kernel.shape[:2] == (1, 1) and not np.any(padding):
-        return x @ kernel[0, 0]
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-# XLA's CPU back end has no fast kernel gradient: for an even kernel it falls back to plain loops, 50 times
-# slower than the forward pass. As matrix products it costs what the forward pass costs.
+# JAX states the gradients of a convolution in forms that XLA's CPU back end computes by plain loops, up to 50
+# times slower than the convolution. As plain convolutions, the large kernel's without padding, they cost the same.
 _conv_cpu = jax.custom_vjp(_conv, nondiff_argnums=(2,))
 
 
 def _conv_cpu_backward(padding: Padding, saved, dy: jax.Array):
     x, kernel = saved
-    # The transposed convolution, spelt out: how JAX states it, XLA's fast kernels do not always take it.
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    sides = kernel.shape[:2]
-    rest = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(sides, padding, strict=True))
-    dx = _conv(dy, turned, rest)
+    rest = tuple(
+        (k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(kernel.shape[:2], padding, strict=True)
+    )
+    # Channels in place of the batch, and dy as a kernel of the size of the picture.
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    return dx, _kernel_gradient(padded, dy, sides)
-
-
-def _kernel_gradient(x: jax.Array, dy: jax.Array, sides: tuple[int, int]) -> jax.Array:
-    """x [b, h + k - 1, w + m - 1, i], dy [b, h, w, o], sides (k, m) -> [k, m, i, o]."""
-    (k, m), (b, h, w, o), i = sides, dy.shape, x.shape[3]
-
-    def taps(x):
-        rows = x.shape[1] - k + 1
-        return [x[:, a : a + rows, c : c + w] for a in range(k) for c in range(m)]
-
-    if x.size <= CACHED:
-        products = [tap.reshape(-1, i).T @ dy.reshape(-1, o) for tap in taps(x)]
-        return jnp.stack(products).reshape(k, m, i, o)
-
-    # A strip of rows at a time, so that its taps stay in the cache; by image, so that a batch that is
-    # split over devices is added up once, and not strip by strip.
-    rows = max(r for r in range(1, h + 1) if h % r == 0 and (r * w <= STRIP or r == 1))
-
-    def strip(total, start):
-        part = jax.lax.dynamic_slice_in_dim(x, start, rows + k - 1, axis=1)
-        patches = jnp.concatenate(taps(part), axis=3).reshape(b, rows * w, k * m * i)
-        dys = jax.lax.dynamic_slice_in_dim(dy, start, rows, axis=1).reshape(b, rows * w, o)
-        return total + jnp.einsum("bno,bnp->bop", dys, patches), None
-
-    total = jax.lax.scan(strip, jnp.zeros((b, o, k * m * i), x.dtype), jnp.arange(0, h, rows))[0]
-    total = jnp.ones(b, x.dtype) @ total.reshape(b, -1)  # a sum over the first axis is slow on CPU
-    return total.reshape(o, -1).T.reshape(k, m, i, o)
+    dkernel = jax.lax.conv_general_dilated(
+        padded, dy, (1, 1), "VALID", dimension_numbers=("CHWN", "IHWO", "HWNC")
+    )
+    return _conv(dy, turned, rest), dkernel
 
 
 _conv_cpu.defvjp(
@@ -150,7 +124,9 @@ def modulated_conv(
     Returns:
       [b, h, w, o], or [b, 2h, 2w, o]; dtype of x.
     """
-    style = style * (1 / np.sqrt(np.prod(weight.shape[:3])))  # instead of the kernel, which is large
+    style = style * (
+        1 / np.sqrt(np.prod(weight.shape[:3]))
+    )  # instead of the kernel, which is large
     y = x * style[:, None, None, :].astype(x.dtype)
     kernel = weight.astype(x.dtype)
     y = upsample_conv(y, kernel) if up else conv(y, kernel)
