@@ -14,8 +14,8 @@ from absl import flags
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; runs/CONFIG by default.")
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def main(arguments: list[str]) -> int:

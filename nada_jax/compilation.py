@@ -9,7 +9,7 @@ from nada_jax.weights import cache
 LIMIT = 4 * 2**30  # bytes; what was not used for longest goes first
 # The library that XLA's CPU back end would otherwise give convolutions, products and sums to is up to three times
 # slower at the convolutions of StyleGAN2 than XLA's own. For GPUs no flag is set.
-XLA_FLAGS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 
 
 def prepare() -> None:
@@ -19,10 +19,10 @@ def prepare() -> None:
 
 
 def set_flags() -> None:
-    """Adds `XLA_FLAGS` to the environment variable of that name; what the user set there stays."""
+    """Adds `FLAG` to $XLA_FLAGS; what the user set there stays."""
     given = os.environ.get("XLA_FLAGS", "")
-    ours = [f"--{name}={value}" for name, value in XLA_FLAGS.items() if name not in given]
-    os.environ["XLA_FLAGS"] = " ".join([*given.split(), *ours])
+    if FLAG not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {FLAG}".strip()
 
 
 def keep_compiled() -> None:

@@ -124,14 +124,13 @@ def modulated_conv(
     Returns:
       [b, h, w, o], or [b, 2h, 2w, o]; dtype of x.
     """
-    style = style * (
-        1 / np.sqrt(np.prod(weight.shape[:3]))
-    )  # instead of the kernel, which is large
+    # The run-time scale, on the style because a kernel is large.
+    style = style * (1 / np.sqrt(np.prod(weight.shape[:3])))
     y = x * style[:, None, None, :].astype(x.dtype)
     kernel = weight.astype(x.dtype)
     y = upsample_conv(y, kernel) if up else conv(y, kernel)
     if demodulate:
-        # Tap by tap: a sum over the first axes is 50 times slower on CPU.
+        # Tap by tap: a sum over the first axes takes twice as long on CPU.
         power = sum(tap**2 for row in weight for tap in row)
         scale = jax.lax.rsqrt(style**2 @ power + 1e-8)
         y = y * scale[:, None, None, :].astype(x.dtype)

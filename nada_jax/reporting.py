@@ -113,3 +113,15 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
     with files.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     pyplot.close(figure)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Lines with the same columns as a Markdown table that reads well as it is; empty columns go."""
+    heads = list(dict.fromkeys(head for row in rows for head in row))
+    columns = [[head, *(row.get(head, "") for row in rows)] for head in heads]
+    columns = [column for column in columns if any(column[1:])]
+    for column in columns:
+        width = max(map(len, column))
+        column.insert(1, "-" * width)
+        column[:] = [cell.ljust(width) for cell in column]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))

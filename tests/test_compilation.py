@@ -1,4 +1,4 @@
-"""What is compiled is kept, where that is possible."""
+"""What is compiled is kept, where that is possible; what is set for speed leaves the user's settings alone."""
 
 import os
 import subprocess

@@ -209,9 +209,9 @@ def document(found: Row) -> str:
         text.append(
             f"Ceilings, measured: {', '.join(rates)}; copies {ceilings['copy'] / GIGA:,.0f} GB/s."
         )
-        text.append(table([step_columns(row) for row in rows]))
+        text.append(reporting.table([step_columns(row) for row in rows]))
     if any("parts" in row for row in rows):
-        text.append(table([part_columns(row) for row in rows if "parts" in row]))
+        text.append(reporting.table([part_columns(row) for row in rows if "parts" in row]))
     if rows:
         text.append("\n".join(f"- {note}" for note in notes(found)))
     if found["not_run"]:
@@ -256,18 +256,6 @@ def part_columns(row: Row) -> dict[str, str]:
     parts = {name: shown.get(name, "") for name in measuring.PARTS}
     whole = {"sum": f"{row['parts_ms']:,.1f}", "step": f"{row['ms']:,.1f}"}
     return {"parts, ms (of step)": row["cell"]} | parts | whole
-
-
-def table(rows: list[dict[str, str]]) -> str:
-    """Lines with the same columns as a Markdown table that reads well as it is; empty columns go."""
-    heads = list(dict.fromkeys(head for row in rows for head in row))
-    columns = [[head, *(row.get(head, "") for row in rows)] for head in heads]
-    columns = [column for column in columns if any(column[1:])]
-    for column in columns:
-        width = max(map(len, column))
-        column.insert(1, "-" * width)
-        column[:] = [cell.ljust(width) for cell in column]
-    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
 
 
 def notes(found: Row) -> list[str]:

@@ -24,10 +24,6 @@ COLLECTIVES = (
     "collective-broadcast",
 )  # fmt: skip
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-COLUMNS = (
-    "devices", "batch", "messages", *(f"{name} MB" for name in COLLECTIVES[:3]), "others MB",
-    "received MB", "ms", "efficiency",
-)  # fmt: skip
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
@@ -70,7 +66,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
         print(told(rows[-1]), flush=True)
         reporting.write_metrics(workdir / "metrics.jsonl", rows)
     files.write_text(workdir / "scaling.json", json.dumps(rows, indent=1) + "\n")
-    files.write_text(workdir / "scaling.md", table(rows))
+    cells = [{head: str(value) for head, value in row.items()} for row in rows]
+    files.write_text(workdir / "scaling.md", reporting.table(cells) + "\n")
     print(f"table: {workdir / 'scaling.md'}")
     return 0
 
@@ -202,10 +199,3 @@ def told(row: Mapping[str, Any]) -> str:
         f"{row['devices']} devices: {row['messages']} messages, {row['received MB']} MB received by each, "
         f"efficiency {row['efficiency']:.1%}"
     )
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{' ---: |' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(str(row[column]) for column in COLUMNS)} |" for row in rows]
-    return "\n".join(lines) + "\n"
