@@ -160,8 +160,7 @@ def scores(
     def descend(_, w):
         return w - lr * gradient(w)
 
-    # One iteration, the official number, without a loop: XLA's CPU back end is slow inside of loops.
-    moved = jax.lax.fori_loop(0, iterations, descend, ws, unroll=iterations == 1)
+    moved = jax.lax.fori_loop(0, iterations, descend, ws)
     return jnp.mean(jnp.abs(moved - ws), axis=(0, 2))
 
 

@@ -45,7 +45,7 @@ def dense(x: jax.Array, weight: jax.Array, bias: jax.Array, lr_mul: float = 1.0)
 
 def fused_leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU of slope 0.2 with the gain sqrt(2) that keeps the variance."""
-    return jax.nn.leaky_relu(x, 0.2) * SQRT2
+    return x * jnp.where(x >= 0, SQRT2, 0.2 * SQRT2).astype(x.dtype)
 
 
 def clamp(x: jax.Array, bound: float | None) -> jax.Array:
@@ -73,7 +73,9 @@ def conv(x: jax.Array, kernel: jax.Array, padding: Padding | None = None) -> jax
 
 
 def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    """Whether this is traced for a CPU; the default device may be one that only a compiler knows."""
+    device = jax.config.jax_default_device or jax.default_backend()
+    return getattr(device, "platform", device) == "cpu"
 
 
 def _conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
@@ -107,34 +109,79 @@ _conv_cpu.defvjp(
 
 
 def modulated_conv(
-    x: jax.Array, weight: jax.Array, style: jax.Array, *, up: bool = False, demodulate: bool = True
+    x: jax.Array, weight: jax.Array, style: jax.Array, *, up: bool = False
 ) -> jax.Array:
-    """Modulated convolution, Karras et al. 2020, eqs. 1 and 3.
+    """Modulated convolution before its demodulation, Karras et al. 2020, eq. 1.
 
-    Scaling the input by the style and the output by the demodulation factor is the same as scaling
-    the kernel per sample, and leaves one kernel shared by the batch: no grouped convolution.
+    Scaling the input by the style and the output by `demodulation` is the same as scaling the kernel per
+    sample, and leaves one kernel shared by the batch: no grouped convolution.
 
     Args:
       x: [b, h, w, i].
       weight: float32 [k, k, i, o].
       style: float32 [b, i].
       up: double the resolution (with the FIR filter behind it).
-      demodulate: divide by the expected standard deviation of the output.
 
     Returns:
       [b, h, w, o], or [b, 2h, 2w, o]; dtype of x.
     """
     # The run-time scale, on the style because a kernel is large.
-    style = style * (1 / np.sqrt(np.prod(weight.shape[:3])))
-    y = x * style[:, None, None, :].astype(x.dtype)
+    style = style * _fan_in_scale(weight)
+    x = x * style[:, None, None, :].astype(x.dtype)
     kernel = weight.astype(x.dtype)
-    y = upsample_conv(y, kernel) if up else conv(y, kernel)
-    if demodulate:
-        # Tap by tap: a sum over the first axes takes twice as long on CPU.
-        power = sum(tap**2 for row in weight for tap in row)
-        scale = jax.lax.rsqrt(style**2 @ power + 1e-8)
-        y = y * scale[:, None, None, :].astype(x.dtype)
-    return y
+    return upsample_conv(x, kernel) if up else conv(x, kernel)
+
+
+def demodulation(weight: jax.Array, style: jax.Array) -> jax.Array:
+    """What brings the outputs of `modulated_conv` to standard deviation 1, Karras et al. 2020, eq. 3: [b, o]."""
+    # Tap by tap: a sum over the first axes takes twice as long on CPU.
+    power = sum(tap**2 for row in weight for tap in row)
+    return jax.lax.rsqrt((style * _fan_in_scale(weight)) ** 2 @ power + 1e-8)
+
+
+def _fan_in_scale(weight: jax.Array) -> float:
+    return 1 / np.sqrt(np.prod(weight.shape[:3]))
+
+
+@jax.custom_vjp
+def activate(y: jax.Array, scale: jax.Array, noise: jax.Array, bias: jax.Array) -> jax.Array:
+    """What follows a modulated convolution: fused_leaky_relu(y * scale + noise + bias).
+
+    Its gradient, of reverse mode only, undoes the activation to get the rest back from the output (Rota Bulò
+    et al. 2018, "In-Place Activated BatchNorm"). The next layer keeps the output anyway, so nothing else has
+    to be kept.
+
+    Args:
+      y: [b, h, w, o].
+      scale: float32 [b, o], above 0.
+      noise: float32 [b or 1, h or 1, w or 1].
+      bias: float32 [o].
+
+    Returns:
+      [b, h, w, o], dtype of y.
+    """
+    y = y * scale[:, None, None, :].astype(y.dtype)
+    return fused_leaky_relu(y + noise[..., None].astype(y.dtype) + bias.astype(y.dtype))
+
+
+def _activate_forward(y, scale, noise, bias):
+    out = activate(y, scale, noise, bias)
+    return out, (out, scale, noise, bias)
+
+
+def _activate_backward(saved, dout: jax.Array):
+    out, scale, noise, bias = saved
+    positive, out = out >= 0, out.astype(jnp.float32)
+    dx = dout.astype(jnp.float32) * jnp.where(positive, SQRT2, 0.2 * SQRT2)
+    x = out * jnp.where(positive, 1 / SQRT2, 5 / SQRT2)
+    total = jnp.sum(dx, axis=(1, 2))
+    dscale = (jnp.sum(dx * (x - noise[..., None]), axis=(1, 2)) - bias * total) / scale
+    shared = [axis for axis in range(3) if noise.shape[axis] == 1]
+    dnoise = jnp.sum(jnp.sum(dx, axis=3), axis=shared, keepdims=True)
+    return (dx * scale[:, None, None, :]).astype(dout.dtype), dscale, dnoise, jnp.sum(total, axis=0)
+
+
+activate.defvjp(_activate_forward, _activate_backward)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:

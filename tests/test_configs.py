@@ -14,7 +14,7 @@ CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").g
 
 # configs/scaling.py has to be the first that starts JAX: see tests/tasks/test_scaling.py.
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "scaling"])
-def test_every_config_starts(name, tmp_path):
+def test_every_config_starts(name, tmp_path, quick_compile):
     config = importlib.import_module(f"configs.{name}").get_config()
     if config.task == "adapt":
         config.steps = config.batch_size = config.samples.count = 1

@@ -84,7 +84,9 @@ def test_modulated_conv_is_a_convolution_with_weights_per_sample(
         oihw = torch.tensor(w).permute(3, 2, 0, 1)
         y = torch.nn.functional.conv2d(nchw, oihw, padding=k // 2)
         expected.append(y[0].permute(1, 2, 0).numpy())
-    actual = ops.modulated_conv(jnp.asarray(x), weight, style, up=up, demodulate=demodulate)
+    actual = ops.modulated_conv(jnp.asarray(x), weight, style, up=up)
+    if demodulate:
+        actual *= ops.demodulation(weight, style)[:, None, None]
     assert_close(actual, np.stack(expected), 1e-5)
 
 
@@ -134,3 +136,22 @@ def test_pixel_norm_and_leaky_relu_keep_the_size_of_numbers(assert_close):
     np.testing.assert_allclose(np.mean(ops.pixel_norm(x) ** 2, axis=-1), 1, rtol=1e-5)
     assert not ops.pixel_norm(np.zeros((1, 4), np.float32)).any()
     assert_close(ops.fused_leaky_relu(x), np.where(x > 0, x, 0.2 * x) * 2**0.5, 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 32, 32), (3, 32, 32)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_of_the_activation_is_as_exact_as_that_of_jax(shape, dtype, assert_close):
+    def plain(y, scale, noise, bias):
+        y = y * scale[:, None, None].astype(y.dtype) + noise[..., None].astype(y.dtype)
+        return ops.fused_leaky_relu(y + bias.astype(y.dtype))
+
+    y, dy = (jnp.asarray(random(3, 32, 32, 4, seed=seed), dtype) for seed in (0, 4))
+    rest = random(3, 4, seed=1) ** 2 + 0.1, random(*shape, seed=2), random(4, seed=3)
+    out, pull = jax.vjp(ops.activate, y, *rest)
+    assert_close(out, plain(y, *rest), 1e-6)
+    exact = jax.vjp(plain, y.astype(jnp.float32), *rest)[1](dy.astype(jnp.float32))
+    of_jax = jax.vjp(plain, y, *rest)[1](dy)
+    for ours, theirs, expected in zip(pull(dy), of_jax, exact, strict=True):
+        assert ours.dtype == theirs.dtype
+        error, other = (np.linalg.norm(x - expected) for x in (ours, theirs))
+        assert error <= 5e-5 * np.linalg.norm(expected) + 1.5 * other

@@ -192,7 +192,7 @@ def test_each_term_is_turned_on_by_its_lambda_alone(term, frozen, pictures, asse
 
 
 @pytest.mark.parametrize("noise", ["independent", "shared", "none"])
-def test_the_first_loss_and_its_gradient_are_finite(noise, frozen_one):
+def test_the_first_loss_and_its_gradient_are_finite(noise, frozen_one, quick_compile):
     recipe = Recipe(**dict.fromkeys(TERMS, 1.0), l2=1.0, noise=noise)
     ws = draw_latents(frozen_one.generator, jax.random.key(0), 2)
     gradient = jax.jit(jax.value_and_grad(make_loss(recipe), has_aux=True))
@@ -244,7 +244,7 @@ def test_select_scores_the_pull_of_the_bare_target_text(frozen, adapted, assert_
 # -- the step -------------------------------------------------------------------------------------------
 
 
-def test_low_memory_computes_the_same(frozen_one, adapted):
+def test_low_memory_computes_the_same(frozen_one, adapted, quick_compile):
     ws = draw_latents(frozen_one.generator, jax.random.key(5), 6)
     results = []
     for low_memory in (False, True):
@@ -276,7 +276,9 @@ def assert_same(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_a_step_depends_on_the_state_and_the_key_of_the_run_alone(adaptive, frozen_one):
+def test_a_step_depends_on_the_state_and_the_key_of_the_run_alone(
+    adaptive, frozen_one, quick_compile
+):
     init, train_step = adaptive
     one, metrics = train_step(init(), frozen_one, jax.random.key(0))
     again, same = train_step(init(), frozen_one, jax.random.key(0))

@@ -157,9 +157,9 @@ class StyledConv(nn.Module):
     def __call__(self, x: jax.Array, style: jax.Array, noise: jax.Array | None) -> jax.Array:
         """x [b, h, w, i], style [b, i], noise [1 or b, h', w'] -> [b, h', w', o]."""
         x = ops.modulated_conv(x, self.weight, style, up=self.up)
-        if noise is not None:
-            x = x + (self.noise_strength * noise[..., None]).astype(x.dtype)
-        return ops.clamp(ops.fused_leaky_relu(x + self.bias.astype(x.dtype)), self.clamp)
+        noise = jnp.zeros((1, 1, 1)) if noise is None else self.noise_strength * noise
+        x = ops.activate(x, ops.demodulation(self.weight, style), noise, self.bias)
+        return ops.clamp(x, self.clamp)
 
 
 class ToRGB(nn.Module):
@@ -176,7 +176,7 @@ class ToRGB(nn.Module):
 
     def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
         """x [b, h, w, i], style [b, i] -> float32 [b, h, w, 3]."""
-        rgb = ops.modulated_conv(x, self.weight, style, demodulate=False)
+        rgb = ops.modulated_conv(x, self.weight, style)
         return ops.clamp(rgb.astype(jnp.float32) + self.bias, self.clamp)
 
 
@@ -236,6 +236,8 @@ def init_params(architecture: Architecture, key: jax.Array) -> dict[str, Any]:
 @flax.struct.dataclass
 class Generator:
     """A StyleGAN2 generator: weights that pass through jit and grad, and a static architecture.
+
+    Gradients are those of reverse mode; `jax.jvp` is refused by its activations.
 
     Attributes:
       params: {"mapping": ..., "synthesis": ...}, float32.

@@ -276,7 +276,7 @@ def test_the_command_line_ends_in_one_sentence_and_code_2(options, message, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_adaptive_and_late_layers_and_every_loss_train(tmp_path):
+def test_adaptive_layers_and_every_loss_train(tmp_path, quick_compile):
     fields = {
         "freeze.strategy": "adaptive", "freeze.k": 3, "freeze.batch_size": 2, "freeze.every": 2,
         "loss.global_": 0.1, "loss.manifold": 0.1, "loss.patch": 0.1, "loss.l2": 0.1,
@@ -290,7 +290,7 @@ def test_adaptive_and_late_layers_and_every_loss_train(tmp_path):
     assert 1 <= len({name for name in moved if name.startswith("conv")}) <= 3
 
 
-def test_two_steps_never_compile_twice(tmp_path):
+def test_steps_never_compile_twice(quick_compile):
     """The choice of layers moves from step to step; the compiled step stays."""
     config = small(**{"freeze.strategy": "adaptive", "freeze.k": 2, "freeze.batch_size": 1})
     generator = weights.load_generator("avatar64")

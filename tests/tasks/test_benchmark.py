@@ -30,11 +30,9 @@ def build(cell):
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch, request):
+def tiny(monkeypatch, quick_compile):
     """A size and a clip that compile in seconds, and little time for the ceilings."""
     monkeypatch.setattr(workloads.Workload, "build", build)
-    jax.config.update("jax_disable_most_optimizations", True)
-    request.addfinalizer(lambda: jax.config.update("jax_disable_most_optimizations", False))
     architecture = Architecture(channels=(4, 3), z_dim=5, w_dim=6, mapping_layers=1)
     monkeypatch.setitem(workloads.ARCHITECTURES, 8, architecture)
     monkeypatch.setitem(workloads.CLIPS, "tiny", workloads._vision(8, 4, 64, 1, 8))
