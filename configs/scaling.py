@@ -3,8 +3,10 @@
     python main.py --config=configs/scaling.py                       # the step of the embedded models
     python main.py --config=configs/scaling.py:ffhq                  # that of 1024 pixels and two ViT-Bs
     python main.py --config=configs/scaling.py --config.fsdp=2 --config.devices="(2, 8, 64)"
+    pip install libtpu && python main.py --config=configs/scaling.py:ffhq --config.tpu=v5e --config.devices="(1,)"
 
-Expected: a row a mesh in scaling.md: bytes by kind of message, and the efficiency that they allow.
+Expected: a row a mesh in scaling.md: bytes by kind of message, the efficiency that they allow, and the memory that
+the step needs on each device.
 """
 
 from ml_collections import ConfigDict
@@ -19,6 +21,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.task = "scaling"  # the module of nada_jax.tasks that runs this config
     config.devices = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # sizes of the mesh
+    config.tpu = (
+        ""  # v5e or v6e: the compiler of such TPUs instead of that of CPUs; needs libtpu, no TPU
+    )
     config.fsdp = 1  # of them, devices that share each large array
 
     config.size = 64  # side of the picture: 64, 256, 512 or 1024
@@ -27,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.precision = "float32"  # float32 or bfloat16
     config.strategy = "none"  # of freezing: none, late or adaptive
     config.k = 0  # latents of the strategies late and adaptive; 0: all
+    config.low_memory = False  # see configs/default.py
 
     # What the prediction assumes: a ring of devices, and no message hidden behind arithmetic.
     config.step_ms = 30.0  # milliseconds of the step on one device

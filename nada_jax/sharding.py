@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -212,8 +212,13 @@ def make_mesh(data: int, fsdp: int, batches: Mapping[str, int]) -> Mesh | None:
         )
     if count == 1:
         return None
+    return mesh_of(jax.devices()[:count], fsdp)
+
+
+def mesh_of(devices: Sequence[jax.Device], fsdp: int = 1) -> Mesh:
+    """Lays devices out, so many of them along the axis "fsdp"."""
     axes = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((data, fsdp), (DATA, FSDP), axes, devices=jax.devices()[:count])
+    return jax.make_mesh((len(devices) // fsdp, fsdp), (DATA, FSDP), axes, devices=devices)
 
 
 def idle(mesh: Mesh | None, batches: Mapping[str, int]) -> str:

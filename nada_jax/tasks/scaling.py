@@ -1,20 +1,22 @@
-"""What devices tell each other in a training step, read from the compiled program for meshes of any size.
+"""What devices tell each other in a training step and keep in memory, read from programs for meshes of any size.
 
-Nothing runs: the step is compiled ahead of time for devices that only the compiler sees.
+Nothing runs: the step is compiled ahead of time, for CPUs or TPUs that only the compiler sees.
 """
 
 import dataclasses
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from nada_jax import files, reporting, runs, sharding
+from nada_jax import files, measuring, reporting, runs, sharding
 from nada_jax.errors import UserError
 from nada_jax.steps import make_train_step
 from nada_jax.workloads import Workload
@@ -24,6 +26,10 @@ COLLECTIVES = (
     "collective-broadcast",
 )  # fmt: skip
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# Without these libtpu asks for the cloud machine that it is not on, and complains.
+OFFLINE_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-1", "TPU_WORKER_HOSTNAMES": "localhost",
+}  # fmt: skip
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
@@ -41,15 +47,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: wrong input; nothing is written then.
     """
-    devices = check(config)
+    counts = check(config)
     runs.refuse_other(config, workdir, set(config) - {"task"}, "give another --workdir")
-    try:
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", max(devices))
-    except RuntimeError as error:
-        raise UserError(
-            f"this process has used JAX before ({error}); expected a fresh one"
-        ) from error
     workload = Workload(
         config.size,
         tuple(config.clips),
@@ -57,12 +56,17 @@ def run(config: ConfigDict, workdir: Path) -> int:
         config.precision,
         config.strategy,
         config.k,
+        config.low_memory,
     )
+    pretended = pretend(counts, config.tpu)
     runs.write_config(config, workdir)
     rows: list[dict[str, Any]] = []
-    for count in devices:
-        messages = collectives(compiled_step(workload, count, config.fsdp).as_text())
-        rows.append(predicted(count, workload.batch_size, messages, config))
+    for devices in pretended:
+        lowered, program = compiled_step(workload, devices, config.fsdp)
+        messages = collectives(program.as_text())
+        row = predicted(len(devices), workload.batch_size, messages, config)
+        memory = measuring.costs(lowered, program)["memory_bytes"]
+        rows.append(row | {"memory GiB": round(memory / 2**30, 2)})
         print(told(rows[-1]), flush=True)
         reporting.write_metrics(workdir / "metrics.jsonl", rows)
     files.write_text(workdir / "scaling.json", json.dumps(rows, indent=1) + "\n")
@@ -81,6 +85,11 @@ def check(config: ConfigDict) -> tuple[int, ...]:
             devices and all(type(n) is int and 1 <= n <= 4096 for n in devices),
             "numbers in 1..4096",
         ),
+        (
+            "devices",
+            not config.tpu or all(type(n) is int and n & (n - 1) == 0 for n in devices),
+            "powers of 2 where tpu is given",
+        ),
         ("batch_size", config.batch_size >= 1, "at least 1"),
         (
             "fsdp",
@@ -96,23 +105,63 @@ def check(config: ConfigDict) -> tuple[int, ...]:
     return devices
 
 
-def compiled_step(workload: Workload, devices: int, fsdp: int = 1) -> jax.stages.Compiled:
-    """Compiles the training step for the first devices there are; the batch grows with them.
+def pretend(counts: Sequence[int], tpu: str) -> list[list[jax.Device]]:
+    """Devices that only the compiler sees.
+
+    Args:
+      counts: how many, for each program.
+      tpu: the generation of TPUs that form a rectangle, such as "v5e"; empty for CPUs.
+
+    Raises:
+      UserError: this process has used JAX before, or there is no compiler for such TPUs.
+    """
+    try:
+        jax.config.update("jax_num_cpu_devices", 1 if tpu else max(counts))
+        jax.config.update("jax_platforms", "cpu")  # devices of this machine have nothing to do
+    except RuntimeError as error:
+        raise UserError(
+            f"this process has used JAX before ({error}); expected a fresh one"
+        ) from error
+    if not tpu:
+        return [jax.devices()[:count] for count in counts]
+    for name, value in OFFLINE_TPU.items():
+        os.environ.setdefault(name, value)
+    pretended = []
+    for count in counts:
+        rows = 2 ** ((count.bit_length() - 1) // 2)
+        name = f"{tpu}:{rows}x{count // rows}"
+        try:
+            topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
+        except RuntimeError as error:
+            raise UserError(
+                f"tpu is {tpu!r}, but nothing compiles for {name} here ({error}); expected v5e or v6e, "
+                "and `pip install libtpu`"
+            ) from error
+        pretended.append(list(topology.devices))
+    return pretended
+
+
+def compiled_step(
+    workload: Workload, devices: Sequence[jax.Device], fsdp: int = 1
+) -> tuple[jax.stages.Lowered, jax.stages.Compiled]:
+    """Compiles the training step for devices; the batch grows with them.
 
     Args:
       workload: `batch_size` is that of one device, as are 8 latents of the layer choice.
-      devices: how many.
+      devices: from `pretend`.
       fsdp: of them, along the second axis of the mesh.
     """
-    batch = workload.batch_size * devices
+    count, recipe = len(devices), workload.recipe
     recipe = dataclasses.replace(
-        workload.recipe, batch_size=batch, selection_batch=workload.recipe.selection_batch * devices
+        recipe, batch_size=recipe.batch_size * count, selection_batch=recipe.selection_batch * count
     )
-    mesh = sharding.make_mesh(devices // fsdp, fsdp, {"batch_size": batch})
+    mesh = sharding.mesh_of(devices, fsdp)
     state, frozen, key = sharding.described(jax.eval_shape(workload.build), mesh)
     step = make_train_step(recipe, workload.optimizer, mesh)
-    lowered = sharding.jit_step(step, state, mesh).lower(state, frozen, key)
-    return lowered.compile(compiler_options=QUICKLY)
+    with jax.default_device(devices[0]):
+        lowered = sharding.jit_step(step, state, mesh).lower(state, frozen, key)
+    quickly = QUICKLY if devices[0].platform == "cpu" else None
+    return lowered, lowered.compile(compiler_options=quickly)
 
 
 def collectives(program: str) -> list[tuple[str, int, int]]:
@@ -197,5 +246,5 @@ def told(row: Mapping[str, Any]) -> str:
     """A row as a line."""
     return (
         f"{row['devices']} devices: {row['messages']} messages, {row['received MB']} MB received by each, "
-        f"efficiency {row['efficiency']:.1%}"
+        f"efficiency {row['efficiency']:.1%}, {row['memory GiB']} GiB in each"
     )

@@ -1,26 +1,26 @@
-"""What devices tell each other, read from compiled programs. Each run needs a process that JAX has not started in."""
+"""What devices tell each other, read from compiled programs. A run needs a process that JAX has not started in."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
+from configs import scaling as configs
+from nada_jax.errors import UserError
 from nada_jax.tasks import scaling
 
 ROOT = Path(__file__).parents[2]
 
 
-def start(*fields, workdir):
-    line = ["main.py", "--config=configs/scaling.py", f"--workdir={workdir}", *fields]
-    return subprocess.run([sys.executable, *line], cwd=ROOT, capture_output=True, text=True)
-
-
 def test_devices_exchange_the_gradient_once_and_nothing_else(tmp_path):
-    fields = ('--config.clips=("avatar-p16",)', "--config.devices=(1, 4)")
-    run = start(*fields, workdir=tmp_path)
-    assert run.returncode == 0, run.stderr
+    line = [
+        "main.py", "--config=configs/scaling.py", f"--workdir={tmp_path}",
+        '--config.clips=("avatar-p16",)', "--config.devices=(1, 4)",
+    ]  # fmt: skip
+    subprocess.run([sys.executable, *line], cwd=ROOT, check=True)
     alone, four = json.loads((tmp_path / "scaling.json").read_text())
     assert alone["messages"] == 0 and alone["efficiency"] == 1
     trained = 1_255_065  # numbers of avatar64 that train with freeze.strategy "none"
@@ -32,17 +32,25 @@ def test_devices_exchange_the_gradient_once_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "sentence"),
+    ("field", "value", "sentence"),
     [
-        ("devices=(0,)", r"devices is (0,); expected numbers in 1..4096"),
-        ("fsdp=3", "fsdp is 3; expected at least 1, and a divisor of each of the devices"),
-        ("size=100", "size is 100; expected one of 64, 256, 512, 1024"),
+        ("devices", (0,), r"devices is \(0,\); expected numbers in 1..4096"),
+        ("fsdp", 3, "fsdp is 3; expected at least 1, and a divisor of each of the devices"),
+        ("size", 100, "size is 100; expected one of 64, 256, 512, 1024"),
     ],
 )
-def test_wrong_fields_are_told(field, sentence, tmp_path):
-    run = start(f"--config.{field}", workdir=tmp_path / "run")
-    assert run.returncode == 2
-    assert sentence in run.stderr
+def test_wrong_fields_are_told(field, value, sentence, tmp_path):
+    config = configs.get_config()
+    config[field] = value
+    with pytest.raises(UserError, match=sentence):
+        scaling.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_has_used_jax_is_refused(tmp_path):
+    jax.devices()
+    with pytest.raises(UserError, match="this process has used JAX before"):
+        scaling.run(configs.get_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
