@@ -171,14 +171,16 @@ def _activate_forward(y, scale, noise, bias):
 
 def _activate_backward(saved, dout: jax.Array):
     out, scale, noise, bias = saved
-    positive, out = out >= 0, out.astype(jnp.float32)
-    dx = dout.astype(jnp.float32) * jnp.where(positive, SQRT2, 0.2 * SQRT2)
-    x = out * jnp.where(positive, 1 / SQRT2, 5 / SQRT2)
-    total = jnp.sum(dx, axis=(1, 2))
-    dscale = (jnp.sum(dx * (x - noise[..., None]), axis=(1, 2)) - bias * total) / scale
+    positive = out >= 0
+    dx = dout * jnp.where(positive, SQRT2, 0.2 * SQRT2).astype(dout.dtype)
+    dx32 = dx.astype(jnp.float32)
+    x = out.astype(jnp.float32) * jnp.where(positive, 1 / SQRT2, 5 / SQRT2)
+    total = jnp.sum(dx32, axis=(1, 2))
+    dscale = (jnp.sum(dx32 * (x - noise[..., None]), axis=(1, 2)) - bias * total) / scale
     shared = [axis for axis in range(3) if noise.shape[axis] == 1]
-    dnoise = jnp.sum(jnp.sum(dx, axis=3), axis=shared, keepdims=True)
-    return (dx * scale[:, None, None, :]).astype(dout.dtype), dscale, dnoise, jnp.sum(total, axis=0)
+    dnoise = jnp.sum(jnp.sum(dx32, axis=3), axis=shared, keepdims=True)
+    dy = dx * scale[:, None, None, :].astype(dx.dtype)
+    return dy, dscale, dnoise, jnp.sum(total, axis=0)
 
 
 activate.defvjp(_activate_forward, _activate_backward)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -28,6 +29,7 @@ def test_devices_exchange_the_gradient_once_and_nothing_else(tmp_path):
     assert four["others MB"] == four["all-gather MB"] == 0
     assert four["received MB"] == pytest.approx(2 * 3 / 4 * four["all-reduce MB"], rel=1e-3)
     assert four["efficiency"] < 1
+    assert 0.03 < four["memory GiB"] == pytest.approx(alone["memory GiB"], rel=0.2)
     assert len((tmp_path / "scaling.md").read_text().splitlines()) == 4
 
 
@@ -35,13 +37,14 @@ def test_devices_exchange_the_gradient_once_and_nothing_else(tmp_path):
     ("field", "value", "sentence"),
     [
         ("devices", (0,), r"devices is \(0,\); expected numbers in 1..4096"),
+        ("devices", (6,), r"devices is \(6,\); expected powers of 2 where tpu is given"),
         ("fsdp", 3, "fsdp is 3; expected at least 1, and a divisor of each of the devices"),
         ("size", 100, "size is 100; expected one of 64, 256, 512, 1024"),
     ],
 )
 def test_wrong_fields_are_told(field, value, sentence, tmp_path):
     config = configs.get_config()
-    config[field] = value
+    config[field], config.tpu = value, "v5e"
     with pytest.raises(UserError, match=sentence):
         scaling.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -52,6 +55,27 @@ def test_a_process_that_has_used_jax_is_refused(tmp_path):
     with pytest.raises(UserError, match="this process has used JAX before"):
         scaling.run(configs.get_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_tpus_form_rectangles_and_a_missing_compiler_is_told(monkeypatch):
+    names = []
+
+    def describe(platform, topology_name):
+        if topology_name.startswith("v9"):
+            raise RuntimeError("no such TPU")
+        names.append(topology_name)
+        return types.SimpleNamespace(devices=[platform])
+
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(scaling.topologies, "get_topology_desc", describe)
+    for name, value in scaling.OFFLINE_TPU.items():
+        monkeypatch.setenv(name, value)
+    assert scaling.pretend((1, 2, 8, 256), "v5e") == [["tpu"]] * 4
+    assert names == ["v5e:1x1", "v5e:1x2", "v5e:2x4", "v5e:16x16"]
+    with pytest.raises(
+        UserError, match="tpu is 'v9', .*no such TPU.*expected v5e or v6e, and `pip"
+    ):
+        scaling.pretend((4,), "v9")
 
 
 def test_messages_are_read_from_the_program():
