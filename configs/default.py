@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss.l2 = 0.0  # mean squared difference of the two pictures; keeps them alike
 
     config.freeze = ConfigDict()
-    config.freeze.strategy = "none"  # none, phase, late or adaptive; see nada_jax/freezing.py
+    config.freeze.strategy = "none"  # phase, late, adaptive, ...: see nada_jax/freezing.py
     config.freeze.phase = "all"  # phase: texture, shape, shape_expanded, no_fine or all
     config.freeze.k = 6  # adaptive: latents chosen; late: last latents trained
     config.freeze.iterations = 1  # adaptive: steps of the W+ optimisation that ranks the layers

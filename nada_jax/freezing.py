@@ -9,6 +9,7 @@ generators draw the same w from it.
 | phase | one of `PHASES`, named as in the official code |
 | late | the layers that the last k latents drive |
 | adaptive | at every selection, the layers of the k latents that a short W+ optimisation moved most |
+| adaptive_modulation | of these layers only the modulation (w -> style) and the strength of the noise |
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,11 @@ import optax
 
 from nada_jax.errors import UserError
 
-STRATEGIES = ("none", "phase", "late", "adaptive")
+STRATEGIES = ("none", "phase", "late", "adaptive", "adaptive_modulation")
+ADAPTIVE = ("adaptive", "adaptive_modulation")  # those that choose latents again and again
+PARTS = {
+    "adaptive_modulation": ("modulation", "noise_strength")
+}  # strategy -> what of a layer trains
 PARITIES = ("corrected", "official")
 FROZEN = "frozen"
 
@@ -63,11 +68,11 @@ def trained_layers(
       num_layers: latents per image, l.
       strategy: one of `STRATEGIES`.
       phase: one of `PHASES`, for the strategy "phase".
-      k: number of latents, for the strategies "late" and "adaptive"; in 1..l.
-      parity: for "late" and "adaptive", see `latent_of_layer`.
+      k: number of latents, for the strategies "late" and `ADAPTIVE`; in 1..l.
+      parity: for the same, see `latent_of_layer`.
 
     Returns:
-      {layer name: label}; the label is "train", or "latent_j" for the strategy "adaptive".
+      {layer name: label}; the label is "train", or "latent_j" for `ADAPTIVE`.
 
     Raises:
       UserError: an unknown strategy or phase, or k outside 1..l.
@@ -94,12 +99,25 @@ def trained_layers(
     return {name: f"latent_{j}" for name, j in latents.items()}
 
 
-def labels(params: Mapping[str, Any], trained: Mapping[str, str]) -> dict[str, Any]:
-    """A tree like `Generator.params` with the label of every array, `FROZEN` where none is given."""
+def labels(
+    params: Mapping[str, Any], num_layers: int, strategy: str, **choice: Any
+) -> dict[str, Any]:
+    """The label of every parameter.
+
+    Args:
+      params: like `Generator.params`, of arrays or shapes.
+      num_layers, strategy, choice: see `trained_layers`.
+
+    Returns:
+      A tree like `params`: the label of the layer where the array trains, else `FROZEN`.
+    """
+    trained = trained_layers(num_layers, strategy, **choice)
+    parts = PARTS.get(strategy)
 
     def label(path, _):
-        network, layer = path[0].key, path[1].key
-        return trained.get(layer, FROZEN) if network == "synthesis" else FROZEN
+        network, layer, *part = (step.key for step in path)
+        trains = network == "synthesis" and (parts is None or part[:1] and part[0] in parts)
+        return trained.get(layer, FROZEN) if trains else FROZEN
 
     return jax.tree_util.tree_map_with_path(label, params)
 

@@ -93,13 +93,8 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
     Args:
       rows: objects with `step`, `loss` and the terms of the loss.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot  # half a second that only this plot needs
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    terms = [name for name in rows[0] if name not in ("step", "loss", "norm", "ms")]
+    figure, axes = _axes()
+    terms = [name for name in rows[0] if name not in ("step", "loss", "norm", "chosen", "ms")]
     steps = [row["step"] for row in rows]
     for name in ["loss", *(terms if len(terms) > 1 else [])]:
         values = np.array([row[name] for row in rows])
@@ -110,6 +105,44 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
     axes.set(xlabel="step", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
+    _save(figure, path)
+
+
+def plot_choice(
+    rows: list[Mapping[str, Any]], num_layers: int, path: str | os.PathLike, columns: int = 100
+) -> None:
+    """Draws which latents were chosen over the steps, as a heat map in PNG: latents from bottom to top.
+
+    Args:
+      rows: objects with `step` and `chosen`, the indices of the chosen latents.
+      num_layers: latents per image.
+      columns: of the map at most; a column shows the share of its steps that chose a latent.
+    """
+    chosen = np.zeros((len(rows), num_layers))
+    for line, row in zip(chosen, rows, strict=True):
+        line[row["chosen"]] = 1
+    shares = [part.mean(axis=0) for part in np.array_split(chosen, min(columns, len(rows)))]
+    figure, axes = _axes()
+    extent = (rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5, -0.5, num_layers - 0.5)
+    look = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "cmap": "magma"}
+    drawn = axes.imshow(np.transpose(shares), extent=extent, vmin=0, vmax=1, **look)
+    figure.colorbar(drawn, label="share of steps that chose it")
+    axes.set(xlabel="step", ylabel="latent", title="layers that train", yticks=range(num_layers))
+    _save(figure, path)
+
+
+def _axes() -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot  # half a second that only plots need
+
+    return pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+
+
+def _save(figure: Any, path: str | os.PathLike) -> None:
+    from matplotlib import pyplot
+
     with files.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     pyplot.close(figure)

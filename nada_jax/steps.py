@@ -265,6 +265,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         # Not finite, or huge, when an update went wrong, which the loss would show a step too late.
         metrics = {"loss": loss} | terms | {"norm": optax.tree.norm(params)}
+        if recipe.adaptive:
+            metrics["chosen"] = chosen
         return TrainState(state.step + 1, params, opt_state, chosen), metrics
 
     return train_step

@@ -61,7 +61,7 @@ class Workload:
       batch_size: pictures of each of the two generators.
       precision: "float32" or "bfloat16".
       strategy: of freezing, see `freezing.STRATEGIES`.
-      k: latents of the strategies "late" and "adaptive"; 0: all.
+      k: latents of the strategies "late" and those that choose; 0: all.
       low_memory: see `configs/default.py`.
     """
 
@@ -94,7 +94,7 @@ class Workload:
         return Recipe(
             batch_size=self.batch_size,
             clip_weights=(1.0,) * len(self.clips),
-            adaptive=self.strategy == "adaptive",
+            adaptive=self.strategy in freezing.ADAPTIVE,
             k=self.k or ARCHITECTURES[self.size].num_layers,
             low_memory=self.low_memory,
         )
@@ -105,9 +105,7 @@ class Workload:
         architecture = ARCHITECTURES[self.size]
         params = jax.eval_shape(lambda: init_params(architecture, jax.random.key(0)))
         layers = architecture.num_layers
-        return freezing.labels(
-            params, freezing.trained_layers(layers, self.strategy, k=self.k or layers)
-        )
+        return freezing.labels(params, layers, self.strategy, k=self.k or layers)
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from nada_jax import freezing
+from nada_jax import freezing, trees
 from nada_jax.errors import UserError
 
 LATENTS = 18  # of the 1024-pixel generator
@@ -95,18 +95,32 @@ def test_unknown_values_are_told_with_the_known_ones(arguments, said):
 
 
 def test_labels_cover_every_parameter_and_freeze_the_mapping(tiny_generator):
-    trained = freezing.trained_layers(6, "phase", phase="all")
-    labels = freezing.labels(tiny_generator.params, trained)
+    labels = freezing.labels(tiny_generator.params, 6, "phase", phase="all")
     assert jax.tree.structure(labels) == jax.tree.structure(tiny_generator.params)
     assert set(jax.tree.leaves(labels["mapping"])) == {"frozen"}
     assert set(jax.tree.leaves(labels["synthesis"])) == {"train"}
+
+
+def test_modulation_labels_leave_the_weights_and_biases_of_convolutions(tiny_generator):
+    whole, part = (
+        trees.flatten(freezing.labels(tiny_generator.params, 6, strategy, k=2))
+        for strategy in freezing.ADAPTIVE
+    )
+    frozen = {path for path, label in part.items() if label == "frozen" != whole[path]}
+    layers = [f"conv_{i}" for i in range(5)] + [f"to_rgb_{i}" for i in range(3)]
+    assert frozen == {
+        f"synthesis.{layer}.{part}" for layer in layers for part in ("weight", "bias")
+    }
+    assert all(label == whole[path] for path, label in part.items() if path not in frozen)
+    assert part["synthesis.conv_3.noise_strength"] == "latent_3"
+    assert part["synthesis.to_rgb_1.modulation.weight"] == "latent_3"
 
 
 # -- optimisers -----------------------------------------------------------------------------------------
 
 
 def make(generator, **strategy):
-    labels = freezing.labels(generator.params, freezing.trained_layers(6, **strategy))
+    labels = freezing.labels(generator.params, 6, **strategy)
     return freezing.optimizer(lambda: optax.adam(0.1, 0.0, 0.99), labels), labels
 
 

@@ -37,6 +37,18 @@ def test_a_terminal_gets_a_bar_with_loss_and_time(capsys, monkeypatch):
     assert "2/2" in bar and "loss 0.2500, 12 ms/step" in bar and "left" in bar
 
 
+def test_the_heat_map_shows_which_latents_were_chosen(tmp_path):
+    rows = [{"step": k, "chosen": [0, 3] if k <= 150 else [1]} for k in range(1, 301)]
+    reporting.plot_choice(rows, 4, tmp_path / "layers.png")
+    with Image.open(tmp_path / "layers.png") as image:
+        picture = np.asarray(image.convert("L"), float)
+    # Inside of the axes: an eighth and five eighths of the width, from latent 3 at the top down to latent 0.
+    rows_of = [int(len(picture) * (0.1 + 0.78 * (i + 0.5) / 4)) for i in range(4)]
+    early, late = (picture[rows_of, int(picture.shape[1] * x)] for x in (0.2, 0.65))
+    assert (early > 128).tolist() == [True, False, False, True]
+    assert (late > 128).tolist() == [False, False, True, False]
+
+
 def test_the_plot_shows_the_loss_and_every_term(tmp_path):
     rows = [
         {"step": k, "loss": 2.0 / k, "directional": 1.0 / k, "l2": 1.0 / k, "norm": 9.0, "ms": 5.0}

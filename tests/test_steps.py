@@ -75,7 +75,7 @@ def test_four_steps_match_the_official_loop(
     optimisation shares memory with what is optimised), so its choice is that of a tie.
     """
     start = twins[1].params
-    labels = freezing.labels(start, freezing.trained_layers(twins[1].num_layers, **strategy))
+    labels = freezing.labels(start, twins[1].num_layers, **strategy)
     lr, b1, b2 = (float(reference[name]) for name in ("lr", "b1", "b2"))
     optimizer = freezing.optimizer(lambda: optax.adam(lr, b1, b2), labels)
     update = jax.jit(optimizer.update)
@@ -265,8 +265,7 @@ def test_low_memory_computes_the_same(frozen_one, adapted, quick_compile):
 def adaptive(frozen_one):
     """(initial state, jitted step that donates it) of a run that chooses 2 latents every 2nd step."""
     recipe = Recipe(adaptive=True, k=2, every=2, selection_batch=2)
-    trained = freezing.trained_layers(6, "adaptive", k=2)
-    labels = freezing.labels(frozen_one.generator.params, trained)
+    labels = freezing.labels(frozen_one.generator.params, 6, "adaptive", k=2)
     optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
     train_step = jax.jit(make_train_step(recipe, optimizer), donate_argnums=0)
     return lambda: init_state(frozen_one.generator, optimizer), train_step

@@ -31,6 +31,7 @@ RESULTS = (
     "config.json",
     "metrics.jsonl",
     "loss.png",
+    "layers.png",
     "generator.safetensors",
     "samples",
     "checkpoints",
@@ -45,9 +46,9 @@ INTERRUPTED = 128  # plus the number of the signal, as shells count
 def run(config: ConfigDict, workdir: Path) -> int:
     """Adapts a generator as configured; see `configs/default.py`.
 
-    Writes config.json, metrics.jsonl, samples/, checkpoints/, loss.png and generator.safetensors. Where
-    several processes run, all of them compute and write their part of checkpoints, and the first one
-    writes and prints everything else.
+    Writes config.json, metrics.jsonl, samples/, checkpoints/, loss.png, generator.safetensors and, where
+    layers are chosen again and again, layers.png. Where several processes run, all of them compute and write
+    their part of checkpoints, and the first one writes and prints everything else.
 
     Args:
       config: all of `configs/default.py`.
@@ -149,6 +150,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
     adapted = workdir / "generator.safetensors"
     if rows:
         sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", " -> ".join(texts))
+    if choices := [row for row in rows if "chosen" in row]:
+        sharding.alone(reporting.plot_choice, choices, generator.num_layers, workdir / "layers.png")
     facts = {"source": config.generator.weights, "texts": json.dumps(texts)}
     generator = sharding.whole(generator.replace(params=state.params), mesh)
     sharding.alone(functools.partial(weights.save_generator, generator, adapted, **facts))
@@ -201,7 +204,7 @@ def check(config: ConfigDict) -> None:
 def split_batches(config: ConfigDict) -> dict[str, int]:
     """The batches that the devices share, by field."""
     batches = {"batch_size": config.batch_size}
-    if config.freeze.strategy == "adaptive":
+    if config.freeze.strategy in freezing.ADAPTIVE:
         batches["freeze.batch_size"] = config.freeze.batch_size
     return batches
 
@@ -225,7 +228,7 @@ def make_recipe(config: ConfigDict) -> Recipe:
         zoom=config.clip.zoom,
         mixing=config.generator.mixing,
         noise=config.generator.noise,
-        adaptive=config.freeze.strategy == "adaptive",
+        adaptive=config.freeze.strategy in freezing.ADAPTIVE,
         k=config.freeze.k,
         iterations=config.freeze.iterations,
         selection_batch=config.freeze.batch_size,
@@ -237,10 +240,8 @@ def make_recipe(config: ConfigDict) -> Recipe:
 def make_labels(config: ConfigDict, generator: Generator) -> Any:
     """The label of every parameter: "frozen", or which optimiser trains it."""
     freeze = config.freeze
-    trained = freezing.trained_layers(
-        generator.num_layers, freeze.strategy, phase=freeze.phase, k=freeze.k, parity=freeze.parity
-    )
-    return freezing.labels(generator.params, trained)
+    choice = {"phase": freeze.phase, "k": freeze.k, "parity": freeze.parity}
+    return freezing.labels(generator.params, generator.num_layers, freeze.strategy, **choice)
 
 
 def make_optimizer(
@@ -352,9 +353,14 @@ def fetch(pending: list[tuple[int, Any]], clock: float) -> list[dict[str, Any]]:
     values = jax.device_get([metrics for _, metrics in pending])
     ms = (time.perf_counter() - clock) * 1000 / len(pending)
     return [
-        {"step": step} | {name: float(value) for name, value in row.items()} | {"ms": round(ms, 2)}
+        {"step": step} | {name: plain(value) for name, value in row.items()} | {"ms": round(ms, 2)}
         for (step, _), row in zip(pending, values, strict=True)
     ]
+
+
+def plain(value: np.ndarray) -> float | list[int]:
+    """A scalar as a number, a choice as the indices that it names."""
+    return np.flatnonzero(value).tolist() if value.ndim else float(value)
 
 
 def infinite(row: dict[str, Any]) -> str | None:

@@ -106,7 +106,7 @@ def grid(config: ConfigDict) -> list[Workload]:
     cells = {}
     for precision, low in itertools.product(config.precisions, config.low_memory):
         for size, batch, strategy, clips in chosen:
-            k = config.k if strategy in ("late", "adaptive") else 0
+            k = config.k if strategy in ("late", *freezing.ADAPTIVE) else 0
             cell = Workload(size, tuple(clips.split("+")), batch, precision, strategy, k, low)
             layers = ARCHITECTURES[size].num_layers
             freezing.trained_layers(layers, strategy, k=k or layers)  # refuses what cannot be

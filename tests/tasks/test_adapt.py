@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from configs import default
-from nada_jax import files, trees, weights
+from nada_jax import files, freezing, trees, weights
 from nada_jax.errors import UserError
 from nada_jax.tasks import adapt
 
@@ -287,7 +287,9 @@ def test_adaptive_layers_and_every_loss_train(tmp_path, quick_compile):
     assert {"directional", "global_", "manifold", "patch", "l2"} <= row.keys()
     source, adapted = arrays_of_source(), arrays(tmp_path)
     moved = {p.split(".")[1] for p in source if not np.array_equal(source[p], adapted[p])}
-    assert 1 <= len({name for name in moved if name.startswith("conv")}) <= 3
+    driven = {name for name, j in freezing.latent_of_layer(10).items() if j in row["chosen"]}
+    assert len(row["chosen"]) == 3 and moved and moved <= driven
+    assert pixels(tmp_path / "layers.png").shape[1] > 500
 
 
 def test_steps_never_compile_twice(quick_compile):
