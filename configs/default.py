@@ -51,6 +51,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss.patch_fraction = 0.5  # side of a crop as a share of the picture's
     config.loss.l2 = 0.0  # mean squared difference of the two pictures; keeps them alike
 
+    config.balancing = ConfigDict()  # of these factors; see nada_jax/balancing.py
+    config.balancing.mode = (
+        "fixed"  # or "uncertainty", which trains them; "learned" fails, by design
+    )
+    config.balancing.lr = 0.01  # of the optimiser that trains them, Adam
+
     config.freeze = ConfigDict()
     config.freeze.strategy = "none"  # phase, late, adaptive, ...: see nada_jax/freezing.py
     config.freeze.phase = "all"  # phase: texture, shape, shape_expanded, no_fine or all

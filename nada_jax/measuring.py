@@ -275,7 +275,7 @@ def step_parts(
 
     def clip(source, adapted, frozen, key):
         gradient = jax.value_and_grad(guidance, argnums=1, has_aux=True)
-        return gradient(source, adapted, frozen, key, recipe)
+        return gradient(source, adapted, frozen, {}, key, recipe)
 
     yield "clip", *compiled(clip, source, adapted, frozen, key)
 
@@ -286,7 +286,7 @@ def step_parts(
         updates, opt_state = optimizer.update(grads, opt_state, params, chosen=chosen)
         return optax.apply_updates(params, updates), opt_state
 
-    state = init_state(generator, optimizer)
+    state = init_state(generator, optimizer, recipe)
     carry, chosen = (state.params, state.opt_state), jnp.arange(generator.num_layers) < recipe.k
     # The parameters stand for their gradients: same shapes, and not all zero.
     update = jax.jit(optimize, donate_argnums=0).lower(carry, params, chosen).compile()

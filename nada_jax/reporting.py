@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,20 +91,28 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
     """Draws the loss and its terms over the steps, with a running mean, as PNG.
 
     Args:
-      rows: objects with `step`, `loss` and the terms of the loss.
+      rows: objects with `step`, `loss`, the terms of the loss and, in a panel of their own, what trained
+        weights they have, named weight_*.
     """
-    figure, axes = _axes()
-    terms = [name for name in rows[0] if name not in ("step", "loss", "norm", "chosen", "ms")]
+    apart = ("step", "loss", "norm", "chosen", "ms")
+    names = [name for name in rows[-1] if name not in apart]
+    weights = [name for name in names if name.startswith("weight_")]
+    terms = [name for name in names if name not in weights]
+    figure, panels = _panels(2 if weights else 1)
     steps = [row["step"] for row in rows]
     for name in ["loss", *(terms if len(terms) > 1 else [])]:
         values = np.array([row[name] for row in rows])
-        weights = 0.9 ** np.arange(len(values))
-        sums = np.convolve(values, weights)[: len(values)]
-        line = axes.plot(steps, sums / np.cumsum(weights), label=name)[0]
-        axes.plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
-    axes.set(xlabel="step", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
+        fading = 0.9 ** np.arange(len(values))
+        sums = np.convolve(values, fading)[: len(values)]
+        line = panels[0].plot(steps, sums / np.cumsum(fading), label=name)[0]
+        panels[0].plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
+    for name in weights:
+        panels[1].plot(steps, [row[name] for row in rows], label=name.replace("_", " of ", 1))
+    panels[0].set(title=title)
+    panels[-1].set(xlabel="step")
+    for panel in panels:
+        panel.grid(alpha=0.3)
+        panel.legend()
     _save(figure, path)
 
 
@@ -122,7 +130,7 @@ def plot_choice(
     for line, row in zip(chosen, rows, strict=True):
         line[row["chosen"]] = 1
     shares = [part.mean(axis=0) for part in np.array_split(chosen, min(columns, len(rows)))]
-    figure, axes = _axes()
+    figure, (axes,) = _panels()
     extent = (rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5, -0.5, num_layers - 0.5)
     look = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "cmap": "magma"}
     drawn = axes.imshow(np.transpose(shares), extent=extent, vmin=0, vmax=1, **look)
@@ -131,13 +139,21 @@ def plot_choice(
     _save(figure, path)
 
 
-def _axes() -> tuple[Any, Any]:
+def _panels(count: int = 1) -> tuple[Any, Sequence[Any]]:
+    """A figure and its panels, one below the other."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot  # half a second that only plots need
 
-    return pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, panels = pyplot.subplots(
+        count,
+        figsize=(8, 4.5 if count == 1 else 7),
+        layout="constrained",
+        sharex=True,
+        squeeze=False,
+    )
+    return figure, panels[:, 0]
 
 
 def _save(figure: Any, path: str | os.PathLike) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from nada_jax import freezing, sharding
+from nada_jax import balancing, freezing, sharding
 from nada_jax.losses import clip as clip_losses
 from nada_jax.losses import pixel
 from nada_jax.models.clip import Clip
@@ -20,6 +20,8 @@ from nada_jax.models.stylegan2 import Generator
 from nada_jax.prompts import Targets
 
 Metrics = dict[str, jax.Array]
+# Of the loss; the first four are summed over the CLIPs.
+TERMS = ("directional", "global_", "manifold", "patch", "l2")
 
 
 @flax.struct.dataclass
@@ -31,12 +33,16 @@ class TrainState:
       params: the adapted generator's parameters, like `Generator.params`.
       opt_state: the optimiser's state; empty for frozen parameters.
       chosen: bool [l], the latents whose layers train now.
+      log_weights: what `balancing` trains; empty where weights are fixed.
+      log_weights_opt: the state of its optimiser.
     """
 
     step: jax.Array
     params: dict[str, Any]
     opt_state: Any
     chosen: jax.Array
+    log_weights: dict[str, jax.Array]
+    log_weights_opt: Any
 
 
 @flax.struct.dataclass
@@ -60,6 +66,8 @@ class Recipe:
     patch: float = 0.0
     patch_fraction: float = 0.5
     l2: float = 0.0
+    balancing: str = "fixed"
+    balancing_lr: float = 0.01
     antialias: bool = False
     zoom: float = 1.0
     mixing: float = 0.0
@@ -71,12 +79,28 @@ class Recipe:
     every: int = 1
     low_memory: bool = False
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """The lambda of each term that counts, by the term's name."""
+        factors = {name: getattr(self, name) for name in TERMS}
+        return {name: factor for name, factor in factors.items() if factor}
 
-def init_state(generator: Generator, optimizer: optax.GradientTransformation) -> TrainState:
+    @property
+    def balancer(self) -> optax.GradientTransformation:
+        """The optimiser of the logarithms of weights."""
+        return optax.adam(self.balancing_lr)
+
+
+def init_state(
+    generator: Generator, optimizer: optax.GradientTransformation, recipe: Recipe
+) -> TrainState:
     """The state before the first step: the adapted generator starts as a copy of the source."""
     params = jax.tree.map(jnp.copy, generator.params)  # the step donates its state, not the source
     chosen = jnp.zeros(generator.num_layers, bool)
-    return TrainState(jnp.int32(0), params, optimizer.init(params), chosen)
+    logs = balancing.init(recipe.balancing, recipe.factors)
+    return TrainState(
+        jnp.int32(0), params, optimizer.init(params), chosen, logs, recipe.balancer.init(logs)
+    )
 
 
 def draw_latents(
@@ -95,21 +119,25 @@ def draw_latents(
 
 
 def guidance(
-    source: jax.Array, adapted: jax.Array, frozen: Frozen, key: jax.Array, recipe: Recipe
+    source: jax.Array,
+    adapted: jax.Array,
+    frozen: Frozen,
+    log_weights: dict[str, jax.Array],
+    key: jax.Array,
+    recipe: Recipe,
 ) -> tuple[jax.Array, Metrics]:
-    """The loss between two pictures: a sum over CLIPs of weight * sum of lambda * term, plus L2.
+    """The loss between two pictures: terms, summed over CLIPs by weight, and balanced.
 
     Args:
       source, adapted: [b, h, w, 3] in about -1..1.
+      log_weights: see `balancing`.
       key: draws what part of the pictures the CLIPs see; the same of both.
 
     Returns:
-      The scalar loss, and each term's mean (over the CLIPs by weight), unweighted by its lambda.
+      The scalar loss, and each term's mean (over the CLIPs by weight) without its weight.
     """
-    total, terms = jnp.float32(0), {}
-    if recipe.l2:
-        terms["l2"] = jnp.mean(pixel.l2(source, adapted))
-        total += recipe.l2 * terms["l2"]
+    terms = {"l2": jnp.mean(pixel.l2(source, adapted))} if recipe.l2 else {}
+    means = dict(terms)
     zoom_key, patch_key = jax.random.split(key)
     if recipe.zoom > 1:
         places = clip_losses.zoom_places(zoom_key, len(source), recipe.zoom)
@@ -118,10 +146,9 @@ def guidance(
         frozen.clips, frozen.targets, recipe.clip_weights, strict=True
     ):
         for name, losses in clip_terms(clip, targets, source, adapted, patch_key, recipe).items():
-            loss = jnp.mean(losses)
-            total += weight * getattr(recipe, name) * loss
-            terms[name] = terms.get(name, 0) + weight / sum(recipe.clip_weights) * loss
-    return total, terms
+            terms[name] = terms.get(name, 0) + weight * jnp.mean(losses)
+            means[name] = terms[name] / sum(recipe.clip_weights)
+    return balancing.total(recipe.balancing, terms, recipe.factors, log_weights), means
 
 
 def clip_terms(
@@ -203,10 +230,10 @@ def make_loss(recipe: Recipe) -> Callable[..., tuple[jax.Array, Metrics]]:
     """The loss of the adapted generator's parameters, given the latents.
 
     Returns:
-      loss(params, frozen, ws, key) -> (scalar, metrics), differentiable in params.
+      loss(params, log_weights, frozen, ws, key) -> (scalar, metrics), differentiable in the first two.
     """
 
-    def loss(params, frozen: Frozen, ws: jax.Array, key: jax.Array):
+    def loss(params, log_weights, frozen: Frozen, ws: jax.Array, key: jax.Array):
         keys = jax.random.split(key, 3)
         noises = {
             "independent": (keys[0], keys[1]),  # as the official twin generators
@@ -215,7 +242,7 @@ def make_loss(recipe: Recipe) -> Callable[..., tuple[jax.Array, Metrics]]:
         adapted = frozen.generator.replace(params=params, remat=recipe.low_memory)
         source_images = jax.lax.stop_gradient(frozen.generator.synthesize(ws, noises[0]))
         adapted_images = adapted.synthesize(ws, noises[1])
-        return guidance(source_images, adapted_images, frozen, keys[2], recipe)
+        return guidance(source_images, adapted_images, frozen, log_weights, keys[2], recipe)
 
     return loss
 
@@ -259,14 +286,18 @@ def make_train_step(
 
         ws = draw_latents(frozen.generator, latent_key, recipe.batch_size, recipe.mixing)
         ws = sharding.split_batch(ws, mesh)
-        gradient = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, terms), grads = gradient(whole, frozen, ws, loss_key)
+        gradient = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
+        (loss, terms), (grads, log_grads) = gradient(whole, state.log_weights, frozen, ws, loss_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, chosen=chosen)
         params = optax.apply_updates(state.params, updates)
+        log_updates, log_weights_opt = recipe.balancer.update(log_grads, state.log_weights_opt)
+        log_weights = optax.apply_updates(state.log_weights, log_updates)
         # Not finite, or huge, when an update went wrong, which the loss would show a step too late.
         metrics = {"loss": loss} | terms | {"norm": optax.tree.norm(params)}
+        metrics |= {f"weight_{name}": jnp.exp(log) for name, log in state.log_weights.items()}
         if recipe.adaptive:
             metrics["chosen"] = chosen
-        return TrainState(state.step + 1, params, opt_state, chosen), metrics
+        step = state.step + 1
+        return TrainState(step, params, opt_state, chosen, log_weights, log_weights_opt), metrics
 
     return train_step

@@ -124,7 +124,7 @@ class Workload:
         )
         targets = tuple(random_targets(clip, keys[1]) for clip in models)
         frozen = Frozen(generator, tuple(clip.without_texts() for clip in models), targets)
-        return init_state(generator, self.optimizer), frozen, keys[1]
+        return init_state(generator, self.optimizer, self.recipe), frozen, keys[1]
 
 
 def random_generator(

@@ -56,6 +56,13 @@ def test_the_plot_shows_the_loss_and_every_term(tmp_path):
     ]
     reporting.plot_losses(rows, tmp_path / "all.png", "photo -> sketch")
     reporting.plot_losses(rows[:1], tmp_path / "one.png", "one step")
+    weighed = [row | {"weight_l2": row["step"] / 30} for row in rows]
+    reporting.plot_losses(weighed, tmp_path / "weighed.png", "photo -> sketch")
+    heights = []
+    for name in ("all", "one", "weighed"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            heights.append(image.height)
+    assert heights[0] == heights[1] < heights[2]
     with Image.open(tmp_path / "all.png") as image:
         colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
     lines = {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C)}  # of three curves

@@ -55,7 +55,7 @@ def official_gradient(reference, twins, golden_clips):
 
     def compute(params, z, key):
         ws = twins[0].broadcast(twins[0].map(z))
-        (loss, _), grads = gradient(params, frozen, ws, key)
+        (loss, _), grads = gradient(params, {}, frozen, ws, key)
         return float(loss), grads
 
     return compute
@@ -147,7 +147,7 @@ def test_guidance_is_the_sum_over_clips_of_weight_times_lambda_times_term(
     lambdas = {"directional": 0.5, "global_": 2.0, "manifold": 3.0, "patch": 5.0}
     recipe = Recipe(clip_weights=(1.0, 0.25), **lambdas, patch_fraction=0.5, l2=7.0)
     key = jax.random.key(9)
-    total, terms = jax.jit(guidance, static_argnums=4)(*pictures, frozen, key, recipe)
+    total, terms = jax.jit(guidance, static_argnums=5)(*pictures, frozen, {}, key, recipe)
 
     def normalised(x):
         return x / np.linalg.norm(x, axis=-1, keepdims=True)
@@ -184,7 +184,9 @@ def test_guidance_is_the_sum_over_clips_of_weight_times_lambda_times_term(
 def test_each_term_is_turned_on_by_its_lambda_alone(term, frozen, pictures, assert_close):
     off = dict.fromkeys(TERMS, 0.0)
     recipe = Recipe(clip_weights=(1.0, 0.5), **(off | {term: 3.0}))
-    total, terms = jax.jit(guidance, static_argnums=4)(*pictures, frozen, jax.random.key(0), recipe)
+    total, terms = jax.jit(guidance, static_argnums=5)(
+        *pictures, frozen, {}, jax.random.key(0), recipe
+    )
     assert set(terms) == {term}
     clips = 1.0 if term == "l2" else 1.5
     assert terms[term] > 0
@@ -196,7 +198,9 @@ def test_the_first_loss_and_its_gradient_are_finite(noise, frozen_one, quick_com
     recipe = Recipe(**dict.fromkeys(TERMS, 1.0), l2=1.0, noise=noise)
     ws = draw_latents(frozen_one.generator, jax.random.key(0), 2)
     gradient = jax.jit(jax.value_and_grad(make_loss(recipe), has_aux=True))
-    (loss, terms), grads = gradient(frozen_one.generator.params, frozen_one, ws, jax.random.key(1))
+    (loss, terms), grads = gradient(
+        frozen_one.generator.params, {}, frozen_one, ws, jax.random.key(1)
+    )
     assert jnp.isfinite(loss)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     assert (terms["l2"] > 0) == (noise == "independent")
@@ -252,7 +256,7 @@ def test_low_memory_computes_the_same(frozen_one, adapted, quick_compile):
         loss = jax.value_and_grad(make_loss(recipe), has_aux=True)
 
         def run(params, recipe=recipe, loss=loss):
-            training = loss(params, frozen_one, ws[:2], jax.random.key(1))
+            training = loss(params, {}, frozen_one, ws[:2], jax.random.key(1))
             return training, select(params, frozen_one, ws, "none", recipe)
 
         results.append(jax.jit(run)(adapted))
@@ -268,7 +272,7 @@ def adaptive(frozen_one):
     labels = freezing.labels(frozen_one.generator.params, 6, "adaptive", k=2)
     optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
     train_step = jax.jit(make_train_step(recipe, optimizer), donate_argnums=0)
-    return lambda: init_state(frozen_one.generator, optimizer), train_step
+    return lambda: init_state(frozen_one.generator, optimizer, recipe), train_step
 
 
 def assert_same(one, other):
@@ -316,3 +320,20 @@ def test_a_step_trains_the_chosen_layers_and_keeps_the_source(adaptive, frozen_o
     assert choices[0] == choices[1] and choices[2] == choices[3]  # every 2nd step chooses
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(frozen_one))
     assert_same(frozen_one.generator, source)
+
+
+def test_balanced_weights_train_beside_the_generator_and_are_reported(frozen_one, quick_compile):
+    recipe = Recipe(l2=0.5, balancing="uncertainty", balancing_lr=0.1)
+    labels = freezing.labels(frozen_one.generator.params, 6, "none")
+    optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
+    step = jax.jit(make_train_step(recipe, optimizer))
+    state = init_state(frozen_one.generator, optimizer, recipe)
+    state, metrics = step(state, frozen_one, jax.random.key(0))
+    assert metrics["weight_l2"] == pytest.approx(0.5)
+    # A term below 1 / weight pulls its weight up by the first step of Adam, one above it down.
+    for name, weight in (("directional", 1.0), ("l2", 0.5)):
+        sign = np.sign(1 - weight * metrics[name])
+        moved = state.log_weights[name] - np.log(weight)
+        assert moved == pytest.approx(0.1 * sign, rel=1e-3), name
+    _, metrics = step(state, frozen_one, jax.random.key(0))
+    assert metrics["weight_l2"] == pytest.approx(float(jnp.exp(state.log_weights["l2"])))

@@ -16,7 +16,17 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from nada_jax import freezing, images, prompts, reporting, runs, sharding, trees, weights
+from nada_jax import (
+    balancing,
+    freezing,
+    images,
+    prompts,
+    reporting,
+    runs,
+    sharding,
+    trees,
+    weights,
+)  # fmt: skip
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
@@ -75,13 +85,14 @@ def run(config: ConfigDict, workdir: Path) -> int:
     texts = config.text.source, config.text.target
     frozen = sharding.together(load, config)
     optimizer = make_optimizer(config, frozen.generator)
-    train_step = make_train_step(make_recipe(config), optimizer, mesh)
+    recipe = make_recipe(config)
+    train_step = make_train_step(recipe, optimizer, mesh)
     if config.overwrite:
         sharding.alone(delete_results, workdir)
 
     # -- state, fresh or from the last checkpoint -------------------------------------------------
     key = jax.random.key_data(jax.random.key(config.seed))
-    saved = {"state": init_state(frozen.generator, optimizer), "key": key}
+    saved = {"state": init_state(frozen.generator, optimizer, recipe), "key": key}
     frozen, saved = sharding.place((frozen, saved), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if (last := checkpoints.latest()) is not None:
@@ -183,6 +194,9 @@ def check(config: ConfigDict) -> None:
     need(0 < config.loss.patch_fraction <= 1, "loss.patch_fraction", "a share above 0, up to 1")
     if not any(factor for term, factor in config.loss.items() if term != "patch_fraction"):
         raise UserError("every loss.* is 0; expected a term above 0, such as loss.directional=1")
+    modes = ", ".join(balancing.MODES)
+    need(config.balancing.mode in balancing.MODES, "balancing.mode", f"one of {modes}")
+    need(numbers([config.balancing.lr]) and config.balancing.lr > 0, "balancing.lr", "above 0")
     models, factors = config.clip.models, config.clip.weights
     need(models and all(isinstance(m, str) for m in models), "clip.models", "at least one name")
     good = len(factors) == len(models) and numbers(factors) and sum(factors) > 0
@@ -224,6 +238,8 @@ def make_recipe(config: ConfigDict) -> Recipe:
         batch_size=config.batch_size,
         clip_weights=tuple(config.clip.weights),
         **config.loss,
+        balancing=config.balancing.mode,
+        balancing_lr=config.balancing.lr,
         antialias=config.clip.antialias,
         zoom=config.clip.zoom,
         mixing=config.generator.mixing,

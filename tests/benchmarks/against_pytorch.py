@@ -112,7 +112,7 @@ def differences(pair: Pair) -> dict[str, float]:
         images = frozen.generator.replace(params=params).synthesize(ws, "const")
         features = [clip.embed_images(images) for clip in frozen.clips]
         gradient = jax.value_and_grad(make_loss(recipe), has_aux=True)
-        (loss, _), gradients = gradient(params, frozen, ws, run_key)
+        (loss, _), gradients = gradient(params, {}, frozen, ws, run_key)
         scores = select(params, frozen, ws, "const", recipe)[1] if recipe.adaptive else None
         return ws, images, features, loss, gradients, scores
 

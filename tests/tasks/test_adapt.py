@@ -299,8 +299,9 @@ def test_steps_never_compile_twice(quick_compile):
     clip = weights.load_clip("avatar-p16")
     targets = adapt.prompts.targets(clip, "photo", "zombie")
     optimizer = adapt.make_optimizer(config, generator)
-    state = adapt.init_state(generator, optimizer)
-    step = jax.jit(adapt.make_train_step(adapt.make_recipe(config), optimizer))
+    recipe = adapt.make_recipe(config)
+    state = adapt.init_state(generator, optimizer, recipe)
+    step = jax.jit(adapt.make_train_step(recipe, optimizer))
     frozen, choices = adapt.Frozen(generator, (clip,), (targets,)), set()
     for _ in range(4):
         state, _ = step(state, frozen, jax.random.key(0))
