@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss.directional = 1.0  # the change of the picture points along the change of the text
     config.loss.global_ = 0.0  # the picture is near the target text; alone it collapses
     config.loss.manifold = 0.0  # the picture moves as far as the texts are apart
+    config.loss.angle = 0.0  # pictures stay as unlike each other as they were; against collapse
     config.loss.patch = 0.0  # directional, on crops and texts of parts of a face
     config.loss.patch_fraction = 0.5  # side of a crop as a share of the picture's
     config.loss.l2 = 0.0  # mean squared difference of the two pictures; keeps them alike

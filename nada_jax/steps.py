@@ -20,8 +20,8 @@ from nada_jax.models.stylegan2 import Generator
 from nada_jax.prompts import Targets
 
 Metrics = dict[str, jax.Array]
-# Of the loss; the first four are summed over the CLIPs.
-TERMS = ("directional", "global_", "manifold", "patch", "l2")
+# Of the loss; all but the last are summed over the CLIPs.
+TERMS = ("directional", "global_", "manifold", "angle", "patch", "l2")
 
 
 @flax.struct.dataclass
@@ -63,6 +63,7 @@ class Recipe:
     directional: float = 1.0
     global_: float = 0.0
     manifold: float = 0.0
+    angle: float = 0.0
     patch: float = 0.0
     patch_fraction: float = 0.5
     l2: float = 0.0
@@ -162,7 +163,7 @@ def clip_terms(
     """The losses [b] of one CLIP, by name, for each lambda above 0; see `guidance`."""
     embed = embedder(clip, recipe)
     terms = {}
-    if recipe.directional or recipe.global_ or recipe.manifold:
+    if recipe.directional or recipe.global_ or recipe.manifold or recipe.angle:
         before, after = embed(source), embed(adapted)
     if recipe.directional:
         terms["directional"] = clip_losses.directional(before, after, targets.direction)
@@ -170,6 +171,8 @@ def clip_terms(
         terms["global_"] = clip_losses.global_(after, targets.target)
     if recipe.manifold:
         terms["manifold"] = clip_losses.manifold(before, after, targets.cosine)
+    if recipe.angle:
+        terms["angle"] = clip_losses.angle(before, after)
     if recipe.patch:
         size = max(1, round(recipe.patch_fraction * min(source.shape[1:3])))
         centers = clip_losses.crop_centers(key, *source.shape[:3], size)

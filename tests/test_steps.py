@@ -20,7 +20,7 @@ from nada_jax.steps import (
     select,
 )
 
-TERMS = ("directional", "global_", "manifold", "patch")
+TERMS = ("directional", "global_", "manifold", "angle", "patch")
 
 
 # -- against the official training loop ---------------------------------------------------------------
@@ -144,7 +144,7 @@ def pictures(tiny_generator, adapted):
 def test_guidance_is_the_sum_over_clips_of_weight_times_lambda_times_term(
     frozen, pictures, assert_close
 ):
-    lambdas = {"directional": 0.5, "global_": 2.0, "manifold": 3.0, "patch": 5.0}
+    lambdas = {"directional": 0.5, "global_": 2.0, "manifold": 3.0, "angle": 9.0, "patch": 5.0}
     recipe = Recipe(clip_weights=(1.0, 0.25), **lambdas, patch_fraction=0.5, l2=7.0)
     key = jax.random.key(9)
     total, terms = jax.jit(guidance, static_argnums=5)(*pictures, frozen, {}, key, recipe)
@@ -168,6 +168,7 @@ def test_guidance_is_the_sum_over_clips_of_weight_times_lambda_times_term(
             "directional": 1 - normalised(whole[1] - whole[0]) @ targets.direction,
             "global_": 1 - whole[1] @ targets.target,
             "manifold": np.abs((whole[0] * whole[1]).sum(axis=-1) - 0.7),
+            "angle": np.sum((whole[1] @ whole[1].T - whole[0] @ whole[0].T) ** 2, axis=1) / 2,
             "patch": ((1 - parts) * shares).mean(axis=-1),
         }
         for name, losses in term.items():

@@ -49,6 +49,24 @@ def manifold(source: jax.Array, adapted: jax.Array, text_cosine: jax.Array) -> j
     return jnp.abs(jnp.sum(source * adapted, axis=-1) - text_cosine)
 
 
+def angle(source: jax.Array, adapted: jax.Array) -> jax.Array:
+    """In-domain angle consistency, Alanov et al. 2022, "HyperDomainNet".
+
+    Pictures stay as far from each other as they were. A generator that draws everybody alike, which the other
+    losses reward, has cosines near 1 among its pictures. The paper sums over the pairs of a batch; this is
+    their mean, which does not depend on its size.
+
+    Args:
+      source, adapted: unit image features [b, d].
+
+    Returns:
+      Per image [b], the mean over the others of (change of the cosine between the two)^2; 0 where b is 1.
+    """
+    change = adapted @ adapted.T - source @ source.T
+    others = 1 - jnp.eye(len(source))
+    return jnp.sum(others * change**2, axis=1) / max(len(source) - 1, 1)
+
+
 def patch(source: jax.Array, adapted: jax.Array, directions: jax.Array) -> jax.Array:
     """Official `lambda_patch`: the directional loss of crops, for the part that each may show.
 

@@ -53,6 +53,20 @@ def test_global_matches_the_official_loss(golden_clip, features, expected, asser
     assert_close(losses.global_(features[1], text).mean(), expected("global"))
 
 
+def test_angle_is_0_for_a_turned_batch_and_counts_each_pair_that_changed(assert_close):
+    random = np.random.default_rng(0)
+    source = random.standard_normal((4, 8))
+    source /= np.linalg.norm(source, axis=1, keepdims=True)
+    turn, _ = np.linalg.qr(random.standard_normal((8, 8)))
+    assert float(losses.angle(source, source @ turn).max()) < 1e-10
+    collapsed = np.tile(source[:1], (4, 1))
+    expected = [
+        np.mean([(1 - source[i] @ source[j]) ** 2 for j in range(4) if j != i]) for i in range(4)
+    ]
+    assert_close(losses.angle(source, collapsed), expected, 1e-5)
+    assert losses.angle(source[:1], source[1:2]).tolist() == [0]
+
+
 def test_manifold_matches_the_official_loss(golden_clip, features, expected, assert_close):
     source, target = (prompts.mean_feature(golden_clip, text) for text in ("photo", "sketch"))
     assert_close(losses.manifold(*features, source @ target).mean(), expected("manifold"))

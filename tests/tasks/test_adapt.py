@@ -280,11 +280,13 @@ def test_adaptive_layers_and_every_loss_train(tmp_path, quick_compile):
     fields = {
         "freeze.strategy": "adaptive", "freeze.k": 3, "freeze.batch_size": 2, "freeze.every": 2,
         "loss.global_": 0.1, "loss.manifold": 0.1, "loss.patch": 0.1, "loss.l2": 0.1,
-        "generator.mixing": 0.9, "steps": 2, "checkpoint_every": 2, "precision": "bfloat16",
+        "loss.angle": 0.1, "balancing.mode": "uncertainty", "batch_size": 2, "generator.mixing": 0.9,
+        "steps": 2, "checkpoint_every": 2, "precision": "bfloat16",
     }  # fmt: skip
     assert adapt.run(small(**fields), tmp_path) == 0
     row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"directional", "global_", "manifold", "patch", "l2"} <= row.keys()
+    terms = {"directional", "global_", "manifold", "angle", "patch", "l2"}
+    assert terms | {f"weight_{term}" for term in terms} <= row.keys()
     source, adapted = arrays_of_source(), arrays(tmp_path)
     moved = {p.split(".")[1] for p in source if not np.array_equal(source[p], adapted[p])}
     driven = {name for name, j in freezing.latent_of_layer(10).items() if j in row["chosen"]}
