@@ -70,6 +70,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = ConfigDict()  # Adam
     config.optimizer.lr = 0.001  # the official 0.002 * 4/5 is faster, and rougher on 64 pixels
     config.optimizer.betas = (0.0, 0.99**0.8)  # the official 0 and 0.99, to the power 4/5
+    config.optimizer.warmup = 0  # steps over which updates grow to full length
+    config.optimizer.decay = (
+        0  # steps after these over which they shrink to 0, as a cosine; 0: never
+    )
+    config.optimizer.clip = 0.0  # largest norm of the gradient; 0: any
 
     config.mesh = ConfigDict()  # devices of a run; it may be resumed on others
     config.mesh.data = 0  # devices that share the batch; 0: as many as there are and as divide it

@@ -123,13 +123,18 @@ def labels(
 
 
 def optimizer(
-    inner: Callable[[], optax.GradientTransformation], labels: Any
+    inner: Callable[[], optax.GradientTransformation],
+    labels: Any,
+    clip: float = 0.0,
+    schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Gives each label its own optimiser; frozen arrays get zero updates and hold no state.
 
     Args:
       inner: makes the optimiser of one label.
       labels: see `labels`.
+      clip: largest norm of the gradient of all that trains in a step; 0 leaves it as it is.
+      schedule: step -> what updates are multiplied by. It counts all steps, whatever they train.
 
     Returns:
       A transformation whose `update` takes `chosen`, bool [l], where there are "latent_j" labels.
@@ -139,7 +144,25 @@ def optimizer(
     for name in names - {FROZEN}:
         latent = name.removeprefix("latent_")
         transforms[name] = when_chosen(inner(), int(latent)) if latent.isdigit() else inner()
-    return optax.multi_transform(transforms, labels)
+    result = optax.multi_transform(transforms, labels)
+    if clip:
+        result = optax.chain(_only_trained(labels), optax.clip_by_global_norm(clip), result)
+    return result if schedule is None else optax.chain(result, optax.scale_by_schedule(schedule))
+
+
+def _only_trained(labels: Any) -> optax.GradientTransformationExtraArgs:
+    """Gradients of what does not train in a step become 0."""
+
+    def update(updates, state, params=None, *, chosen, **_):
+        def keep(label, x):
+            if label == FROZEN:
+                return jnp.zeros_like(x)
+            latent = label.removeprefix("latent_")
+            return jnp.where(chosen[int(latent)], x, 0) if latent.isdigit() else x
+
+        return jax.tree.map(keep, labels, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
 def when_chosen(

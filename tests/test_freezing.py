@@ -179,6 +179,36 @@ def test_unchosen_layers_rest_bit_for_bit_and_a_new_choice_compiles_nothing(tiny
     assert traces == 1
 
 
+def test_clipping_measures_what_trains_alone(tiny_generator):
+    labels = freezing.labels(tiny_generator.params, 6, "adaptive", k=2)
+    optimizer = freezing.optimizer(lambda: optax.sgd(1.0), labels, clip=0.5)
+    params = tiny_generator.params
+    chosen = jnp.zeros(6, bool).at[jnp.array([1, 4])].set(True)
+    grads = jax.tree.map(
+        lambda x, label: jnp.full_like(x, 3.0 if label in ("latent_1", "latent_4") else 1e6),
+        params, labels,
+    )  # fmt: skip
+    updates, _ = optimizer.update(grads, optimizer.init(params), params, chosen=chosen)
+    assert optax.tree.norm(updates) == pytest.approx(0.5, rel=1e-5)
+    small = jax.tree.map(lambda x: x * 1e-6, grads)
+    updates, _ = optimizer.update(small, optimizer.init(params), params, chosen=chosen)
+    assert float(updates["synthesis"]["conv_1"]["bias"][0]) == pytest.approx(-3e-6)
+
+
+def test_the_schedule_counts_all_steps(tiny_generator):
+    labels = freezing.labels(tiny_generator.params, 6, "adaptive", k=1)
+    schedule = optax.linear_schedule(1.0, 0.0, 4)
+    optimizer = freezing.optimizer(lambda: optax.sgd(1.0), labels, schedule=schedule)
+    params, lengths = tiny_generator.params, []
+    state = optimizer.init(params)
+    for latent in (0, 1, 1, 0, 0):
+        chosen = jnp.arange(6) == latent
+        grads = jax.tree.map(jnp.ones_like, params)
+        updates, state = optimizer.update(grads, state, params, chosen=chosen)
+        lengths.append(float(updates["synthesis"][f"conv_{latent}"]["bias"][0]))
+    assert lengths == [-1.0, -0.75, -0.5, -0.25, 0.0]
+
+
 def test_a_layer_trains_as_if_the_steps_without_it_had_not_been():
     gated, plain = freezing.when_chosen(optax.adam(0.1), 1), optax.adam(0.1)
     one = other = jnp.array([1.0, -2.0])

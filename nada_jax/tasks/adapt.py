@@ -203,6 +203,8 @@ def check(config: ConfigDict) -> None:
     need(good, "clip.weights", f"one number from 0 for each of the {len(models)} clip.models")
     need(numbers([config.clip.zoom]) and config.clip.zoom >= 1, "clip.zoom", "a number from 1")
     need(numbers([config.optimizer.lr]) and config.optimizer.lr > 0, "optimizer.lr", "above 0")
+    for field in ("clip", "warmup", "decay"):
+        need(numbers([config.optimizer[field]]), f"optimizer.{field}", "a number from 0")
     betas = config.optimizer.betas
     good = numbers(betas) and len(betas) == 2 and max(betas) < 1
     need(good, "optimizer.betas", "two numbers from 0, below 1")
@@ -264,8 +266,19 @@ def make_optimizer(
     config: ConfigDict, generator: Generator
 ) -> optax.GradientTransformationExtraArgs:
     """Adam on the layers that the strategy trains."""
-    inner = functools.partial(optax.adam, config.optimizer.lr, *config.optimizer.betas)
-    return freezing.optimizer(inner, make_labels(config, generator))
+    fields = config.optimizer
+    inner = functools.partial(optax.adam, fields.lr, *fields.betas)
+    schedule = make_schedule(fields.warmup, fields.decay)
+    return freezing.optimizer(inner, make_labels(config, generator), fields.clip, schedule)
+
+
+def make_schedule(warmup: int, decay: int) -> optax.Schedule | None:
+    """What updates are multiplied by, step by step: a straight rise to 1, then a cosine down to 0."""
+    if not (warmup or decay):
+        return None
+    rise = optax.linear_schedule(1 / (warmup + 1), 1, warmup) if warmup else lambda step: 1.0
+    fall = optax.cosine_decay_schedule(1, decay) if decay else lambda step: 1.0
+    return optax.join_schedules([rise, fall], [warmup])
 
 
 def trained_share(labels: Any, params: Any) -> str:

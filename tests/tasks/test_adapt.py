@@ -311,3 +311,13 @@ def test_steps_never_compile_twice(quick_compile):
     assert step._cache_size() == 1
     assert all(len(choice) == 2 for choice in choices)
     assert trees.flatten(generator.params).keys() == trees.flatten(state.params).keys()
+
+
+def test_the_schedule_rises_and_falls():
+    schedule = adapt.make_schedule(warmup=3, decay=4)
+    lengths = [float(schedule(step)) for step in range(9)]
+    assert lengths[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert lengths[5] == pytest.approx((1 + np.cos(np.pi * 2 / 4)) / 2)
+    assert lengths[7:] == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert [float(adapt.make_schedule(2, 0)(step)) for step in (0, 2, 99)][1:] == [1.0, 1.0]
+    assert adapt.make_schedule(0, 0) is None
