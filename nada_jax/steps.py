@@ -35,6 +35,7 @@ class TrainState:
       chosen: bool [l], the latents whose layers train now.
       log_weights: what `balancing` trains; empty where weights are fixed.
       log_weights_opt: the state of its optimiser.
+      ema: the exponential moving average of `params`, or None where none is kept.
     """
 
     step: jax.Array
@@ -43,6 +44,12 @@ class TrainState:
     chosen: jax.Array
     log_weights: dict[str, jax.Array]
     log_weights_opt: Any
+    ema: Any
+
+    @property
+    def result(self) -> Any:
+        """The parameters of the adapted generator as it is drawn and saved."""
+        return self.params if self.ema is None else self.ema
 
 
 @flax.struct.dataclass
@@ -78,6 +85,7 @@ class Recipe:
     iterations: int = 1
     selection_batch: int = 8
     every: int = 1
+    ema: float = 0.0
     low_memory: bool = False
 
     @property
@@ -99,8 +107,9 @@ def init_state(
     params = jax.tree.map(jnp.copy, generator.params)  # the step donates its state, not the source
     chosen = jnp.zeros(generator.num_layers, bool)
     logs = balancing.init(recipe.balancing, recipe.factors)
+    ema = jax.tree.map(jnp.copy, params) if recipe.ema else None
     return TrainState(
-        jnp.int32(0), params, optimizer.init(params), chosen, logs, recipe.balancer.init(logs)
+        jnp.int32(0), params, optimizer.init(params), chosen, logs, recipe.balancer.init(logs), ema
     )
 
 
@@ -295,12 +304,15 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         log_updates, log_weights_opt = recipe.balancer.update(log_grads, state.log_weights_opt)
         log_weights = optax.apply_updates(state.log_weights, log_updates)
+        ema = None
+        if recipe.ema:
+            ema = optax.incremental_update(params, state.ema, 1 - 0.5 ** (1 / recipe.ema))
         # Not finite, or huge, when an update went wrong, which the loss would show a step too late.
         metrics = {"loss": loss} | terms | {"norm": optax.tree.norm(params)}
         metrics |= {f"weight_{name}": jnp.exp(log) for name, log in state.log_weights.items()}
         if recipe.adaptive:
             metrics["chosen"] = chosen
-        step = state.step + 1
-        return TrainState(step, params, opt_state, chosen, log_weights, log_weights_opt), metrics
+        balance = log_weights, log_weights_opt
+        return TrainState(state.step + 1, params, opt_state, chosen, *balance, ema), metrics
 
     return train_step

@@ -338,3 +338,20 @@ def test_balanced_weights_train_beside_the_generator_and_are_reported(frozen_one
         assert moved == pytest.approx(0.1 * sign, rel=1e-3), name
     _, metrics = step(state, frozen_one, jax.random.key(0))
     assert metrics["weight_l2"] == pytest.approx(float(jnp.exp(state.log_weights["l2"])))
+
+
+def test_the_average_of_the_weights_has_the_half_life_and_is_the_result(frozen_one, quick_compile):
+    recipe = Recipe(ema=2.0)
+    labels = freezing.labels(frozen_one.generator.params, 6, "none")
+    optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
+    step = jax.jit(make_train_step(recipe, optimizer))
+    state = init_state(frozen_one.generator, optimizer, recipe)
+    expected = state.params
+    for _ in range(2):
+        state, _ = step(state, frozen_one, jax.random.key(0))
+        expected = jax.tree.map(lambda a, b: a + (b - a) * (1 - 0.5**0.5), expected, state.params)
+    for average, value in zip(*map(jax.tree.leaves, (state.result, expected)), strict=True):
+        np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(
+        state.result["synthesis"]["constant"], state.params["synthesis"]["constant"]
+    )

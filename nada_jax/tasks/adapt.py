@@ -164,7 +164,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     if choices := [row for row in rows if "chosen" in row]:
         sharding.alone(reporting.plot_choice, choices, generator.num_layers, workdir / "layers.png")
     facts = {"source": config.generator.weights, "texts": json.dumps(texts)}
-    generator = sharding.whole(generator.replace(params=state.params), mesh)
+    generator = sharding.whole(generator.replace(params=state.result), mesh)
     sharding.alone(functools.partial(weights.save_generator, generator, adapted, **facts))
     progress.say(f"adapted generator: {adapted}")
     progress.say(f"picture: {painter.path(step)} (above: source, below: adapted)")
@@ -203,6 +203,7 @@ def check(config: ConfigDict) -> None:
     need(good, "clip.weights", f"one number from 0 for each of the {len(models)} clip.models")
     need(numbers([config.clip.zoom]) and config.clip.zoom >= 1, "clip.zoom", "a number from 1")
     need(numbers([config.optimizer.lr]) and config.optimizer.lr > 0, "optimizer.lr", "above 0")
+    need(numbers([config.ema]), "ema", "a number from 0")
     for field in ("clip", "warmup", "decay"):
         need(numbers([config.optimizer[field]]), f"optimizer.{field}", "a number from 0")
     betas = config.optimizer.betas
@@ -251,6 +252,7 @@ def make_recipe(config: ConfigDict) -> Recipe:
         iterations=config.freeze.iterations,
         selection_batch=config.freeze.batch_size,
         every=config.freeze.every,
+        ema=config.ema,
         low_memory=config.low_memory,
     )
 
@@ -337,7 +339,7 @@ class Painter:
 
     def paint(self, state: TrainState, step: int) -> None:
         """Writes the grid of a step."""
-        adapted = self.pictures(self.generator.replace(params=state.params))
+        adapted = self.pictures(self.generator.replace(params=state.result))
         sheet = images.grid(np.concatenate([self.source, adapted]), columns=len(adapted))
         enlarge = images.enlargement(self.generator.size)
         sharding.alone(images.save, sheet, self.path(step), enlarge)
