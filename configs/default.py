@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 160  # optimiser steps of the whole run, resumed parts included
     config.batch_size = 4  # pictures per step
     config.precision = "float32"  # networks compute in float32 or bfloat16; weights stay float32
-    config.ema = 0.0  # half-life, in steps, of the average of the weights that is drawn and saved; 0: none
+    config.ema = 0.0  # half-life in steps of an average of the weights, drawn and saved; 0: none
     config.low_memory = False  # compute more than once what would take much memory; slower
 
     config.checkpoint_every = 100  # steps between checkpoints; one is always written at the end
