@@ -54,14 +54,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss.l2 = 0.0  # mean squared difference of the two pictures; keeps them alike
 
     config.balancing = ConfigDict()  # of these factors; see nada_jax/balancing.py
-    config.balancing.mode = (
-        "fixed"  # or "uncertainty", which trains them; "learned" fails, by design
-    )
+    config.balancing.mode = "fixed"  # "uncertainty" trains them; "learned" fails, as it must
     config.balancing.lr = 0.01  # of the optimiser that trains them, Adam
-
-    config.ema = (
-        0.0  # half-life, in steps, of the average of the weights that is drawn and saved; 0: none
-    )
 
     config.freeze = ConfigDict()
     config.freeze.strategy = "none"  # phase, late, adaptive, ...: see nada_jax/freezing.py

@@ -21,9 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.task = "scaling"  # the module of nada_jax.tasks that runs this config
     config.devices = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # sizes of the mesh
-    config.tpu = (
-        ""  # v5e or v6e: the compiler of such TPUs instead of that of CPUs; needs libtpu, no TPU
-    )
+    config.tpu = ""  # v5e or v6e: the compiler of such TPUs, which libtpu has; "": that of CPUs
     config.fsdp = 1  # of them, devices that share each large array
 
     config.size = 64  # side of the picture: 64, 256, 512 or 1024

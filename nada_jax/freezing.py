@@ -23,9 +23,8 @@ from nada_jax.errors import UserError
 
 STRATEGIES = ("none", "phase", "late", "adaptive", "adaptive_modulation")
 ADAPTIVE = ("adaptive", "adaptive_modulation")  # those that choose latents again and again
-PARTS = {
-    "adaptive_modulation": ("modulation", "noise_strength")
-}  # strategy -> what of a layer trains
+# Strategy -> what of a layer trains; by default all of it.
+PARTS = {"adaptive_modulation": ("modulation", "noise_strength")}
 PARITIES = ("corrected", "official")
 FROZEN = "frozen"
 
@@ -142,12 +141,18 @@ def optimizer(
     names = set(jax.tree.leaves(labels))
     transforms = {FROZEN: optax.set_to_zero()}
     for name in names - {FROZEN}:
-        latent = name.removeprefix("latent_")
-        transforms[name] = when_chosen(inner(), int(latent)) if latent.isdigit() else inner()
+        latent = _latent(name)
+        transforms[name] = inner() if latent is None else when_chosen(inner(), latent)
     result = optax.multi_transform(transforms, labels)
     if clip:
         result = optax.chain(_only_trained(labels), optax.clip_by_global_norm(clip), result)
     return result if schedule is None else optax.chain(result, optax.scale_by_schedule(schedule))
+
+
+def _latent(label: str) -> int | None:
+    """The j of "latent_j"."""
+    j = label.removeprefix("latent_")
+    return int(j) if j.isdigit() else None
 
 
 def _only_trained(labels: Any) -> optax.GradientTransformationExtraArgs:
@@ -157,8 +162,8 @@ def _only_trained(labels: Any) -> optax.GradientTransformationExtraArgs:
         def keep(label, x):
             if label == FROZEN:
                 return jnp.zeros_like(x)
-            latent = label.removeprefix("latent_")
-            return jnp.where(chosen[int(latent)], x, 0) if latent.isdigit() else x
+            latent = _latent(label)
+            return x if latent is None else jnp.where(chosen[latent], x, 0)
 
         return jax.tree.map(keep, labels, updates), state
 

@@ -45,7 +45,12 @@ def dense(x: jax.Array, weight: jax.Array, bias: jax.Array, lr_mul: float = 1.0)
 
 def fused_leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU of slope 0.2 with the gain sqrt(2) that keeps the variance."""
-    return x * jnp.where(x >= 0, SQRT2, 0.2 * SQRT2).astype(x.dtype)
+    return x * _leaky_gain(x)
+
+
+def _leaky_gain(x: jax.Array) -> jax.Array:
+    """What the activation multiplies by; the same of its input and its output, whose signs are equal."""
+    return jnp.where(x >= 0, SQRT2, 0.2 * SQRT2).astype(x.dtype)
 
 
 def clamp(x: jax.Array, bound: float | None) -> jax.Array:
@@ -171,10 +176,9 @@ def _activate_forward(y, scale, noise, bias):
 
 def _activate_backward(saved, dout: jax.Array):
     out, scale, noise, bias = saved
-    positive = out >= 0
-    dx = dout * jnp.where(positive, SQRT2, 0.2 * SQRT2).astype(dout.dtype)
+    dx = dout * _leaky_gain(out)
     dx32 = dx.astype(jnp.float32)
-    x = out.astype(jnp.float32) * jnp.where(positive, 1 / SQRT2, 5 / SQRT2)
+    x = out.astype(jnp.float32) * jnp.where(out >= 0, 1 / SQRT2, 5 / SQRT2)
     total = jnp.sum(dx32, axis=(1, 2))
     dscale = (jnp.sum(dx32 * (x - noise[..., None]), axis=(1, 2)) - bias * total) / scale
     shared = [axis for axis in range(3) if noise.shape[axis] == 1]

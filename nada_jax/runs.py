@@ -1,12 +1,15 @@
-"""What stands in a workdir, and whether another run may write there."""
+"""A run: what stands in its workdir, whether another may write there, and how it is asked to end."""
 
 import json
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from nada_jax import files, trees
+from nada_jax import files, sharding, trees
 from nada_jax.errors import UserError
 
 
@@ -53,3 +56,37 @@ def refuse_other(config: ConfigDict, workdir: Path, free: set[str], remedy: str)
         raise UserError(
             f"{workdir} holds a run with other settings ({'; '.join(differ)}); {remedy}"
         )
+
+
+class Stop:
+    """Within the block, the first Ctrl-C or SIGTERM only asks the loop to end; a second one ends it."""
+
+    def __init__(self):
+        self.signal = 0
+        self._former = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def agreed(self, look: bool) -> int:
+        """The signal, or 0.
+
+        Args:
+          look: this step ends with a look at the results. Several processes ask each other only then, so
+            that they stop at the same step.
+        """
+        if jax.process_count() == 1:
+            return self.signal
+        return sharding.largest(self.signal) if look else 0
+
+    def _ask(self, number, _):
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number

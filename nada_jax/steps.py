@@ -147,7 +147,6 @@ def guidance(
       The scalar loss, and each term's mean (over the CLIPs by weight) without its weight.
     """
     terms = {"l2": jnp.mean(pixel.l2(source, adapted))} if recipe.l2 else {}
-    means = dict(terms)
     zoom_key, patch_key = jax.random.split(key)
     if recipe.zoom > 1:
         places = clip_losses.zoom_places(zoom_key, len(source), recipe.zoom)
@@ -157,8 +156,9 @@ def guidance(
     ):
         for name, losses in clip_terms(clip, targets, source, adapted, patch_key, recipe).items():
             terms[name] = terms.get(name, 0) + weight * jnp.mean(losses)
-            means[name] = terms[name] / sum(recipe.clip_weights)
-    return balancing.total(recipe.balancing, terms, recipe.factors, log_weights), means
+    total = balancing.total(recipe.balancing, terms, recipe.factors, log_weights)
+    weights = sum(recipe.clip_weights)
+    return total, {name: x if name == "l2" else x / weights for name, x in terms.items()}
 
 
 def clip_terms(

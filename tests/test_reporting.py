@@ -42,7 +42,7 @@ def test_the_heat_map_shows_which_latents_were_chosen(tmp_path):
     reporting.plot_choice(rows, 4, tmp_path / "layers.png")
     with Image.open(tmp_path / "layers.png") as image:
         picture = np.asarray(image.convert("L"), float)
-    # Inside of the axes: an eighth and five eighths of the width, from latent 3 at the top down to latent 0.
+    # Inside of the axes, in the first and in the second half of the steps, from latent 3 down to latent 0.
     rows_of = [int(len(picture) * (0.1 + 0.78 * (i + 0.5) / 4)) for i in range(4)]
     early, late = (picture[rows_of, int(picture.shape[1] * x)] for x in (0.2, 0.65))
     assert (early > 128).tolist() == [True, False, False, True]

@@ -4,8 +4,6 @@ import functools
 import json
 import math
 import shutil
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,7 +24,7 @@ from nada_jax import (
     sharding,
     trees,
     weights,
-)  # fmt: skip
+)
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
@@ -124,7 +122,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     else:
         painter.paint(state, 0)
     pending, stopping = [], 0
-    with progress, checkpoints, Stop() as stop:
+    with progress, checkpoints, runs.Stop() as stop:
         while step < config.steps and not stopping:
             if not pending:
                 clock = time.perf_counter()
@@ -343,40 +341,6 @@ class Painter:
         sheet = images.grid(np.concatenate([self.source, adapted]), columns=len(adapted))
         enlarge = images.enlargement(self.generator.size)
         sharding.alone(images.save, sheet, self.path(step), enlarge)
-
-
-class Stop:
-    """Within the block, the first Ctrl-C or SIGTERM only asks the loop to end; a second one ends it."""
-
-    def __init__(self):
-        self.signal = 0
-        self._former = {}
-
-    def __enter__(self) -> "Stop":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    def agreed(self, look: bool) -> int:
-        """The signal, or 0.
-
-        Args:
-          look: this step ends with a look at the results. Several processes ask each other only then, so
-            that they stop at the same step.
-        """
-        if jax.process_count() == 1:
-            return self.signal
-        return sharding.largest(self.signal) if look else 0
-
-    def _ask(self, number, _):
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
 
 
 def fetch(pending: list[tuple[int, Any]], clock: float) -> list[dict[str, Any]]:
