@@ -1,11 +1,16 @@
 """Pictures: arrays in [-1, 1] <-> files."""
 
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nada_jax import files
+from nada_jax.errors import UserError
+
+BATCH = 32  # pictures of a folder read at once
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -46,3 +51,75 @@ def save(pixels: np.ndarray, path: str | os.PathLike, enlarge: int = 1) -> None:
 def enlargement(size: int) -> int:
     """How much to enlarge pictures of this side so that a grid of them can be looked at."""
     return max(1, 128 // size)
+
+
+def read(path: str | os.PathLike, size: int) -> np.ndarray:
+    """Reads a picture as a square: turned as its camera says, the middle cut out, resized.
+
+    Args:
+      path: a file of any format that Pillow knows. What is transparent becomes white.
+      size: side in pixels.
+
+    Returns:
+      float32 [size, size, 3] in [-1, 1].
+
+    Raises:
+      UserError: it cannot be read, or is no picture.
+    """
+    try:
+        with Image.open(path) as file:
+            upright = ImageOps.exif_transpose(file).convert("RGBA")
+            white = Image.new("RGBA", upright.size, "white")
+            picture = Image.alpha_composite(white, upright).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        why = getattr(error, "strerror", None) or "it is no picture, or damaged"
+        raise UserError(f"cannot read {os.fspath(path)}: {why}") from error
+    square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(square, np.float32) / 127.5 - 1
+
+
+def stream(
+    directory: str | os.PathLike,
+    size: int,
+    *,
+    field: str,
+    say: Callable[[str], None] = print,
+    batch: int = BATCH,
+) -> Iterator[np.ndarray]:
+    """Reads all pictures of a folder and of those within, in the order of their names, few at a time.
+
+    Args:
+      directory: the folder; hidden files are passed over.
+      size: see `read`.
+      field: how messages call `directory`.
+      say: is told of each file that cannot be read, which is skipped.
+      batch: pictures at a time.
+
+    Yields:
+      float32 [batch, size, size, 3] in [-1, 1]; the last may be smaller.
+
+    Raises:
+      UserError: there is no such folder, or no picture in it.
+    """
+    directory = Path(directory).expanduser()
+    if not directory.is_dir():
+        raise UserError(
+            f"{field}={os.fspath(directory)!r} is no directory; expected one of pictures"
+        )
+    found, waiting = 0, []
+    for path in sorted(directory.rglob("*")):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        try:
+            waiting.append(read(path, size))
+        except UserError as error:
+            say(f"skipped: {error}")
+            continue
+        found += 1
+        if len(waiting) == batch:
+            yield np.stack(waiting)
+            waiting = []
+    if waiting:
+        yield np.stack(waiting)
+    if not found:
+        raise UserError(f"{field}={os.fspath(directory)!r} holds no picture that can be read")
