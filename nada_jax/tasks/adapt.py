@@ -162,6 +162,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     if choices := [row for row in rows if "chosen" in row]:
         sharding.alone(reporting.plot_choice, choices, generator.num_layers, workdir / "layers.png")
     facts = {"source": config.generator.weights, "texts": json.dumps(texts)}
+    facts["clips"] = json.dumps(list(config.clip.models))
     generator = sharding.whole(generator.replace(params=state.result), mesh)
     sharding.alone(functools.partial(weights.save_generator, generator, adapted, **facts))
     progress.say(f"adapted generator: {adapted}")
