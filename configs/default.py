@@ -60,11 +60,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.freeze = ConfigDict()
     config.freeze.strategy = "none"  # phase, late, adaptive, ...: see nada_jax/freezing.py
     config.freeze.phase = "all"  # phase: texture, shape, shape_expanded, no_fine or all
-    config.freeze.k = 6  # adaptive: latents chosen; late: last latents trained
-    config.freeze.iterations = 1  # adaptive: steps of the W+ optimisation that ranks the layers
+    config.freeze.k = 6  # adaptive: latents (or tensors) chosen; late: last latents trained
+    config.freeze.iterations = 1  # adaptive: steps of the optimisation that ranks them
     config.freeze.batch_size = 8  # adaptive: latents of that optimisation
     config.freeze.every = 1  # adaptive: steps between selections
+    config.freeze.measure = "absolute"  # adaptive_parameters: how far; or "relative" to their size
     config.freeze.parity = "corrected"  # latents -> layers as wired; "official" is off by one
+    config.freeze.rank = 4  # low_rank: of what is added to each convolution
 
     config.optimizer = ConfigDict()  # Adam
     config.optimizer.lr = 0.001  # the official 0.002 * 4/5 is faster, and rougher on 64 pixels

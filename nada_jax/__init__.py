@@ -5,6 +5,7 @@ from nada_jax.models.clip import Clip
 from nada_jax.models.encoder import Encoder
 from nada_jax.models.irse import Irse50
 from nada_jax.models.mapper import Mapper
+from nada_jax.models.style_delta import StyleDelta
 from nada_jax.models.stylegan2 import Architecture, Generator
 from nada_jax.models.vgg import Vgg
 from nada_jax.prompts import text_direction
@@ -18,6 +19,7 @@ __all__ = [
     "Generator",
     "Irse50",
     "Mapper",
+    "StyleDelta",
     "UserError",
     "Vgg",
     "load_clip",

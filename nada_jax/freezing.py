@@ -10,6 +10,9 @@ generators draw the same w from it.
 | late | the layers that the last k latents drive |
 | adaptive | at every selection, the layers of the k latents that a short W+ optimisation moved most |
 | adaptive_modulation | of these layers only the modulation (w -> style) and the strength of the noise |
+| adaptive_parameters | at every selection, the k tensors that a short training of a copy moved most |
+| style_space | what is added to the styles of convolutions, the same for every picture: `models.style_delta` |
+| low_rank | factors of what is added to the weights of convolutions: `low_rank` |
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +22,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nada_jax import low_rank, trees
 from nada_jax.errors import UserError
 
-STRATEGIES = ("none", "phase", "late", "adaptive", "adaptive_modulation")
-ADAPTIVE = ("adaptive", "adaptive_modulation")  # those that choose latents again and again
-# Strategy -> what of a layer trains; by default all of it.
-PARTS = {"adaptive_modulation": ("modulation", "noise_strength")}
+ADAPTIVE = ("adaptive", "adaptive_modulation", "adaptive_parameters")  # choose again and again
+STRATEGIES = ("none", "phase", "late", *ADAPTIVE, "style_space", "low_rank")
+# Strategy -> how the names begin of what trains of a layer; by default all of it. A style is a product of the
+# latent plus `modulation.bias`.
+PARTS = {
+    "adaptive_modulation": ("modulation", "noise_strength"),
+    "style_space": ("modulation.bias",),
+}
+MEASURES = ("absolute", "relative")
 PARITIES = ("corrected", "official")
 FROZEN = "frozen"
+EPS = 1e-8  # tensors that start at 0 count as this small
 
 # Convolutions that each phase of the official code trains, beside the constant: convs[j] is conv_{j+1}.
 PHASES: Mapping[str, Callable[[int], bool]] = {
@@ -67,17 +77,17 @@ def trained_layers(
       num_layers: latents per image, l.
       strategy: one of `STRATEGIES`.
       phase: one of `PHASES`, for the strategy "phase".
-      k: number of latents, for the strategies "late" and `ADAPTIVE`; in 1..l.
+      k: number of latents, for "late", "adaptive" and "adaptive_modulation"; in 1..l.
       parity: for the same, see `latent_of_layer`.
 
     Returns:
-      {layer name: label}; the label is "train", or "latent_j" for `ADAPTIVE`.
+      {layer name: label}; the label is "train", or "latent_j" where latents are chosen again and again.
 
     Raises:
       UserError: an unknown strategy or phase, or k outside 1..l.
     """
     convs = range(num_layers - 1)
-    if strategy == "none":
+    if strategy in ("none", "style_space"):
         return {"constant": "train"} | {f"conv_{i}": "train" for i in convs}
     if strategy == "phase":
         if phase not in PHASES:
@@ -105,20 +115,47 @@ def labels(
 
     Args:
       params: like `Generator.params`, of arrays or shapes.
-      num_layers, strategy, choice: see `trained_layers`.
+      num_layers, strategy, choice: see `trained_layers`; for "adaptive_parameters" k counts tensors.
 
     Returns:
-      A tree like `params`: the label of the layer where the array trains, else `FROZEN`.
+      A tree like `params`: the label of the layer where the array trains, else `FROZEN`. Tensors that are
+      chosen one by one have "tensor_j"; "low_rank" labels what `low_rank.add` puts beside the rest.
+
+    Raises:
+      UserError: as `trained_layers`.
     """
+    if strategy == "adaptive_parameters":
+        names, k = tensors(params), choice.get("k", 1)
+        if not 1 <= k <= len(names):
+            raise UserError(
+                f"freeze.k is {k}; this generator has {len(names)} tensors, give 1..{len(names)}"
+            )
+        trained = {f"synthesis.{name}": f"tensor_{j}" for j, name in enumerate(names)}
+        flat = trees.flatten(params)
+        return trees.unflatten({path: trained.get(path, FROZEN) for path in flat})
+    if strategy == "low_rank":
+        return jax.tree.map(lambda _: FROZEN, dict(params)) | low_rank.labels(num_layers, "train")
     trained = trained_layers(num_layers, strategy, **choice)
-    parts = PARTS.get(strategy)
+    parts = PARTS.get(strategy, "")
 
     def label(path, _):
         network, layer, *part = (step.key for step in path)
-        trains = network == "synthesis" and (parts is None or part[:1] and part[0] in parts)
+        trains = network == "synthesis" and ".".join(part).startswith(parts)
         return trained.get(layer, FROZEN) if trains else FROZEN
 
     return jax.tree_util.tree_map_with_path(label, params)
+
+
+def tensors(params: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors that "adaptive_parameters" chooses from: all of the synthesis network."""
+    return sorted(trees.flatten(params["synthesis"]))
+
+
+def candidates(params: Mapping[str, Any], num_layers: int, strategy: str) -> list[str]:
+    """Names of what one of `ADAPTIVE` chooses from, by the index of their label."""
+    if strategy == "adaptive_parameters":
+        return tensors(params)
+    return [f"latent {j}" for j in range(num_layers)]
 
 
 def optimizer(
@@ -136,22 +173,23 @@ def optimizer(
       schedule: step -> what updates are multiplied by. It counts all steps, whatever they train.
 
     Returns:
-      A transformation whose `update` takes `chosen`, bool [l], where there are "latent_j" labels.
+      A transformation whose `update` takes `chosen`, bool [l] where there are "latent_j" labels, or one for
+      each of the tensors where there are "tensor_j".
     """
     names = set(jax.tree.leaves(labels))
     transforms = {FROZEN: optax.set_to_zero()}
     for name in names - {FROZEN}:
-        latent = _latent(name)
-        transforms[name] = inner() if latent is None else when_chosen(inner(), latent)
+        index = _index(name)
+        transforms[name] = inner() if index is None else when_chosen(inner(), index)
     result = optax.multi_transform(transforms, labels)
     if clip:
         result = optax.chain(_only_trained(labels), optax.clip_by_global_norm(clip), result)
     return result if schedule is None else optax.chain(result, optax.scale_by_schedule(schedule))
 
 
-def _latent(label: str) -> int | None:
-    """The j of "latent_j"."""
-    j = label.removeprefix("latent_")
+def _index(label: str) -> int | None:
+    """The j of "latent_j" and "tensor_j"."""
+    j = label.rpartition("_")[2]
     return int(j) if j.isdigit() else None
 
 
@@ -162,8 +200,8 @@ def _only_trained(labels: Any) -> optax.GradientTransformationExtraArgs:
         def keep(label, x):
             if label == FROZEN:
                 return jnp.zeros_like(x)
-            latent = _latent(label)
-            return x if latent is None else jnp.where(chosen[latent], x, 0)
+            index = _index(label)
+            return x if index is None else jnp.where(chosen[index], x, 0)
 
         return jax.tree.map(keep, labels, updates), state
 
@@ -171,9 +209,9 @@ def _only_trained(labels: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def when_chosen(
-    inner: optax.GradientTransformation, latent: int
+    inner: optax.GradientTransformation, index: int
 ) -> optax.GradientTransformationExtraArgs:
-    """Runs `inner` in the steps that choose `latent`; else updates are zero and its state rests.
+    """Runs `inner` in the steps that choose `index`; else updates are zero and its state rests.
 
     Neither moments nor the step count of a layer move while it is frozen, as in PyTorch >= 2. The choice is
     traced, so it changes from step to step without a new compilation.
@@ -181,15 +219,25 @@ def when_chosen(
 
     def update(updates, state, params=None, *, chosen, **_):
         new_updates, new_state = inner.update(updates, state, params)
-        keep = chosen[latent]
+        keep = chosen[index]
         new_updates = jax.tree.map(lambda u: jnp.where(keep, u, 0), new_updates)
         return new_updates, jax.tree.map(lambda n, o: jnp.where(keep, n, o), new_state, state)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def scores(
-    gradient: Callable[[jax.Array], jax.Array], ws: jax.Array, iterations: int, lr: float = 0.01
+def descend(gradient: Callable[[Any], Any], start: Any, iterations: int, lr: float = 0.01) -> Any:
+    """How far plain gradient descent moves from `start`, a tree of arrays; a tree like it."""
+
+    def step(_, moved):
+        here = jax.tree.map(jnp.add, start, moved)
+        return jax.tree.map(lambda x, g: x - lr * g, moved, gradient(here))
+
+    return jax.lax.fori_loop(0, iterations, step, jax.tree.map(jnp.zeros_like, start))
+
+
+def latent_scores(
+    gradient: Callable[[jax.Array], jax.Array], ws: jax.Array, iterations: int
 ) -> jax.Array:
     """How far each latent moves in a short optimisation of W+, Gal et al. 2022, section 4.3.
 
@@ -197,20 +245,37 @@ def scores(
       gradient: that of a scalar loss by ws, [n, l, w_dim] -> [n, l, w_dim].
       ws: start [n, l, w_dim].
       iterations: steps of plain gradient descent.
-      lr: its learning rate.
 
     Returns:
       mean |w - w0| over batch and channels, [l].
     """
+    return jnp.mean(jnp.abs(descend(gradient, ws, iterations)), axis=(0, 2))
 
-    def descend(_, w):
-        return w - lr * gradient(w)
 
-    moved = jax.lax.fori_loop(0, iterations, descend, ws)
-    return jnp.mean(jnp.abs(moved - ws), axis=(0, 2))
+def tensor_scores(
+    gradient: Callable[[Any], Any], params: Mapping[str, Any], iterations: int, relative: bool
+) -> jax.Array:
+    """How far each tensor of the synthesis network moves where a copy is trained for a few steps.
+
+    Args:
+      gradient: that of a scalar loss by `params`, a tree like it.
+      params: like `Generator.params`, where the copy starts.
+      iterations: steps of plain gradient descent.
+      relative: measure by the size of the tensor's own values.
+
+    Returns:
+      mean |p - p0|, or mean |p - p0| / mean |p0|, of each of `tensors`.
+    """
+
+    def lengths(params):
+        flat = trees.flatten(params["synthesis"])
+        return jnp.stack([jnp.mean(jnp.abs(flat[name])) for name in tensors(params)])
+
+    moved = lengths(descend(gradient, params, iterations))
+    return moved / jnp.maximum(lengths(params), EPS) if relative else moved
 
 
 def choose(scores: jax.Array, k: int) -> jax.Array:
-    """The k highest of [l] scores, as bool [l]."""
+    """The k highest of [n] scores, as bool [n]."""
     _, indices = jax.lax.top_k(scores, k)
     return jnp.zeros(scores.shape, bool).at[indices].set(True)

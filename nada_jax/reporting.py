@@ -117,25 +117,30 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
 
 
 def plot_choice(
-    rows: list[Mapping[str, Any]], num_layers: int, path: str | os.PathLike, columns: int = 100
+    rows: list[Mapping[str, Any]],
+    names: Sequence[str],
+    path: str | os.PathLike,
+    columns: int = 100,
 ) -> None:
-    """Draws which latents were chosen over the steps, as a heat map in PNG: latents from bottom to top.
+    """Draws what was chosen to train over the steps, as a heat map in PNG.
 
     Args:
-      rows: objects with `step` and `chosen`, the indices of the chosen latents.
-      num_layers: latents per image.
-      columns: of the map at most; a column shows the share of its steps that chose a latent.
+      rows: objects with `step` and `chosen`, the indices of what was chosen.
+      names: of all that may be chosen, from bottom to top.
+      columns: of the map at most; a column shows the share of its steps that chose a thing.
     """
-    chosen = np.zeros((len(rows), num_layers))
+    chosen = np.zeros((len(rows), len(names)))
     for line, row in zip(chosen, rows, strict=True):
         line[row["chosen"]] = 1
     shares = [part.mean(axis=0) for part in np.array_split(chosen, min(columns, len(rows)))]
     figure, (axes,) = _panels()
-    extent = (rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5, -0.5, num_layers - 0.5)
+    figure.set_figheight(max(4.5, 0.16 * len(names)))
+    extent = (rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5, -0.5, len(names) - 0.5)
     look = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "cmap": "magma"}
     drawn = axes.imshow(np.transpose(shares), extent=extent, vmin=0, vmax=1, **look)
     figure.colorbar(drawn, label="share of steps that chose it")
-    axes.set(xlabel="step", ylabel="latent", title="layers that train", yticks=range(num_layers))
+    axes.set(xlabel="step", title="what trains")
+    axes.set_yticks(range(len(names)), names, fontsize=9 if len(names) < 25 else 7)
     _save(figure, path)
 
 

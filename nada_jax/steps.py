@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from nada_jax import balancing, freezing, sharding
+from nada_jax import balancing, freezing, low_rank, sharding
 from nada_jax.losses import clip as clip_losses
 from nada_jax.losses import pixel
 from nada_jax.models.clip import Clip
@@ -30,9 +30,10 @@ class TrainState:
 
     Attributes:
       step: number of finished steps, int32.
-      params: the adapted generator's parameters, like `Generator.params`.
+      params: the adapted generator's parameters, like `Generator.params`, perhaps with factors of
+        `low_rank`.
       opt_state: the optimiser's state; empty for frozen parameters.
-      chosen: bool [l], the latents whose layers train now.
+      chosen: bool [l], the latents whose layers train now, or which of the tensors.
       log_weights: what `balancing` trains; empty where weights are fixed.
       log_weights_opt: the state of its optimiser.
       ema: the exponential moving average of `params`, or None where none is kept.
@@ -48,8 +49,8 @@ class TrainState:
 
     @property
     def result(self) -> Any:
-        """The parameters of the adapted generator as it is drawn and saved."""
-        return self.params if self.ema is None else self.ema
+        """The parameters of the adapted generator as it is drawn and saved, like `Generator.params`."""
+        return low_rank.merge(self.params if self.ema is None else self.ema)
 
 
 @flax.struct.dataclass
@@ -80,13 +81,25 @@ class Recipe:
     zoom: float = 1.0
     mixing: float = 0.0
     noise: str = "independent"
-    adaptive: bool = False
+    strategy: str = "none"
     k: int = 1
+    measure: str = "absolute"
+    rank: int = 4
     iterations: int = 1
     selection_batch: int = 8
     every: int = 1
     ema: float = 0.0
     low_memory: bool = False
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether what trains is chosen again and again."""
+        return self.strategy in freezing.ADAPTIVE
+
+    @property
+    def by_tensor(self) -> bool:
+        """Whether tensors are chosen, rather than latents."""
+        return self.strategy == "adaptive_parameters"
 
     @property
     def factors(self) -> dict[str, float]:
@@ -101,11 +114,14 @@ class Recipe:
 
 
 def init_state(
-    generator: Generator, optimizer: optax.GradientTransformation, recipe: Recipe
+    generator: Generator, optimizer: optax.GradientTransformation, recipe: Recipe, seed: int = 0
 ) -> TrainState:
     """The state before the first step: the adapted generator starts as a copy of the source."""
     params = jax.tree.map(jnp.copy, generator.params)  # the step donates its state, not the source
-    chosen = jnp.zeros(generator.num_layers, bool)
+    if recipe.strategy == "low_rank":
+        params = low_rank.add(params, recipe.rank, jax.random.key(seed))
+    candidates = freezing.candidates(params, generator.num_layers, recipe.strategy)
+    chosen = jnp.zeros(len(candidates), bool)
     logs = balancing.init(recipe.balancing, recipe.factors)
     ema = jax.tree.map(jnp.copy, params) if recipe.ema else None
     return TrainState(
@@ -199,7 +215,7 @@ def embedder(clip: Clip, recipe: Recipe) -> Callable[[jax.Array], jax.Array]:
 def select(
     params: Any, frozen: Frozen, ws: jax.Array, noise: str | jax.Array, recipe: Recipe
 ) -> tuple[jax.Array, jax.Array]:
-    """Adaptive layer choice, Gal et al. 2022, section 4.3.
+    """Adaptive choice of layers, Gal et al. 2022, section 4.3, or of tensors.
 
     Args:
       params: the adapted generator's.
@@ -207,11 +223,11 @@ def select(
       noise: see `Generator.synthesize`.
 
     Returns:
-      Which latents' layers train, bool [l], and the scores [l].
+      Which latents' layers train, bool [l], and the scores [l]; or the same of tensors.
     """
-    generator = frozen.generator.replace(params=params, remat=recipe.low_memory)
 
-    def loss(ws, noise):
+    def loss(params, ws, noise):
+        generator = frozen.generator.replace(params=params, remat=recipe.low_memory)
         images = generator.synthesize(ws, noise)
         return sum(
             weight * jnp.mean(clip_losses.global_(embedder(clip, recipe)(images), t.bare))
@@ -220,21 +236,31 @@ def select(
             )
         )
 
-    def gradient(ws):
-        if not recipe.low_memory:
-            return jax.grad(loss)(ws, noise)
-        # In parts of the size of the training batch, each of them spread over all devices.
-        parts = len(ws) // math.gcd(len(ws), recipe.batch_size)
-        pieces = ws.reshape(-1, parts, *ws.shape[1:]).swapaxes(0, 1)
+    # With low_memory in parts of the size of the training batch, each of them spread over all devices.
+    parts = len(ws) // math.gcd(len(ws), recipe.batch_size) if recipe.low_memory else 1
 
-        def piece(i):
-            own = noise if isinstance(noise, str) else jax.random.fold_in(noise, i)
-            return jax.grad(loss)(pieces[i], own)
+    def piece(i, ws):
+        own = noise if isinstance(noise, str) or parts == 1 else jax.random.fold_in(noise, i)
+        return ws.reshape(-1, parts, *ws.shape[1:])[:, i], own
 
-        grads = jax.lax.map(piece, jnp.arange(parts)) / parts
-        return grads.swapaxes(0, 1).reshape(ws.shape)
+    def of_latents(here):
+        if parts == 1:
+            return jax.grad(loss, 1)(params, here, noise)
+        part = lambda i: jax.grad(loss, 1)(params, *piece(i, here)) / parts  # noqa: E731
+        return jax.lax.map(part, jnp.arange(parts)).swapaxes(0, 1).reshape(here.shape)
 
-    scores = freezing.scores(gradient, ws, recipe.iterations)
+    def of_tensors(here):
+        def add(i, total):
+            return jax.tree.map(jnp.add, total, jax.grad(loss)(here, *piece(i, ws)))
+
+        total = jax.lax.fori_loop(0, parts, add, jax.tree.map(jnp.zeros_like, here))
+        return jax.tree.map(lambda x: x / parts, total)
+
+    if recipe.by_tensor:
+        relative = recipe.measure == "relative"
+        scores = freezing.tensor_scores(of_tensors, params, recipe.iterations, relative)
+    else:
+        scores = freezing.latent_scores(of_latents, ws, recipe.iterations)
     return freezing.choose(scores, recipe.k), scores
 
 
@@ -251,7 +277,7 @@ def make_loss(recipe: Recipe) -> Callable[..., tuple[jax.Array, Metrics]]:
             "independent": (keys[0], keys[1]),  # as the official twin generators
             "shared": (keys[0], keys[0]),
         }.get(recipe.noise, (recipe.noise, recipe.noise))
-        adapted = frozen.generator.replace(params=params, remat=recipe.low_memory)
+        adapted = frozen.generator.replace(params=low_rank.merge(params), remat=recipe.low_memory)
         source_images = jax.lax.stop_gradient(frozen.generator.synthesize(ws, noises[0]))
         adapted_images = adapted.synthesize(ws, noises[1])
         return guidance(source_images, adapted_images, frozen, log_weights, keys[2], recipe)

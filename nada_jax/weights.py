@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ import numpy as np
 from nada_jax import files, registry, trees
 from nada_jax.errors import UserError, reading, some
 from nada_jax.models.clip import Clip, from_params, read_json
+from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import PRECISIONS, Generator
 
 ASSETS = Path(__file__).parent / "assets"
@@ -56,7 +57,12 @@ def cache() -> Path:
 
 
 def load_generator(
-    weights: str | os.PathLike, *, precision: str = "float32", field: str = "generator.weights"
+    weights: str | os.PathLike,
+    *,
+    deltas: Sequence[str | os.PathLike] = (),
+    scales: Sequence[float] = (),
+    precision: str = "float32",
+    field: str = "generator.weights",
 ) -> Generator:
     """Loads a generator.
 
@@ -64,20 +70,34 @@ def load_generator(
       weights: an embedded name ("avatar64"), a published name ("ffhq1024"), which is fetched and
         converted once, a native `.safetensors` file, or an official `.pt` or `.pkl` file, which is
         converted on the fly.
+      deltas: files of style deltas (see `models.style_delta`), which are added to its styles.
+      scales: a factor for each of them; by default 1.
       precision: "float32" or "bfloat16".
-      field: how messages call `weights`.
+      field: how messages call `weights`; `deltas` and `scales` stand beside it.
 
     Returns:
       The generator, parameters in float32.
 
     Raises:
-      UserError: there is no such name or file, it cannot be fetched, or it holds no generator.
+      UserError: there is no such name or file, it cannot be fetched, or it holds no generator; a delta
+        belongs to another one.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     with reading(weights):
         path = find_generator(weights, field)
-    return load_model(Generator, path, field=field).replace(precision=precision)
+    generator = load_model(Generator, path, field=field).replace(precision=precision)
+    beside = field.removesuffix("weights")
+    scales = tuple(scales) or (1.0,) * len(deltas)
+    if len(scales) != len(deltas) or not all(isinstance(s, int | float) for s in scales):
+        raise UserError(
+            f"{beside}scales is {scales!r}; expected a number for each of the {len(deltas)} {beside}deltas"
+        )
+    for delta, scale in zip(deltas, scales, strict=True):
+        loaded = load_model(StyleDelta, delta, field=f"{beside}deltas")
+        with reading(delta):
+            generator = shift(generator, scale * loaded)
+    return generator
 
 
 def save_generator(generator: Generator, path: str | os.PathLike, **facts: str) -> None:

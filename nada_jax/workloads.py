@@ -94,7 +94,7 @@ class Workload:
         return Recipe(
             batch_size=self.batch_size,
             clip_weights=(1.0,) * len(self.clips),
-            adaptive=self.strategy in freezing.ADAPTIVE,
+            strategy=self.strategy,
             k=self.k or ARCHITECTURES[self.size].num_layers,
             low_memory=self.low_memory,
         )

@@ -104,7 +104,7 @@ def test_labels_cover_every_parameter_and_freeze_the_mapping(tiny_generator):
 def test_modulation_labels_leave_the_weights_and_biases_of_convolutions(tiny_generator):
     whole, part = (
         trees.flatten(freezing.labels(tiny_generator.params, 6, strategy, k=2))
-        for strategy in freezing.ADAPTIVE
+        for strategy in ("adaptive", "adaptive_modulation")
     )
     frozen = {path for path, label in part.items() if label == "frozen" != whole[path]}
     layers = [f"conv_{i}" for i in range(5)] + [f"to_rgb_{i}" for i in range(3)]
@@ -233,7 +233,7 @@ def test_scores_are_how_far_gradient_descent_moves_each_latent(assert_close):
     loss = lambda w: jnp.sum(pull * w**2) / 2  # noqa: E731
     shrunk = (1 - 0.01 * pull) ** 3
     expected = jnp.abs(ws - shrunk * ws).mean(axis=(0, 2))
-    assert_close(freezing.scores(jax.grad(loss), ws, iterations=3), expected, 1e-5)
+    assert_close(freezing.latent_scores(jax.grad(loss), ws, iterations=3), expected, 1e-5)
 
 
 def test_choose_takes_the_k_highest():

@@ -39,7 +39,7 @@ def test_a_terminal_gets_a_bar_with_loss_and_time(capsys, monkeypatch):
 
 def test_the_heat_map_shows_which_latents_were_chosen(tmp_path):
     rows = [{"step": k, "chosen": [0, 3] if k <= 150 else [1]} for k in range(1, 301)]
-    reporting.plot_choice(rows, 4, tmp_path / "layers.png")
+    reporting.plot_choice(rows, "abcd", tmp_path / "layers.png")
     with Image.open(tmp_path / "layers.png") as image:
         picture = np.asarray(image.convert("L"), float)
     # Inside of the axes, in the first and in the second half of the steps, from latent 3 down to latent 0.

@@ -228,7 +228,7 @@ def test_mixing_changes_the_latent_once_in_its_share_of_pictures(tiny_generator)
 
 
 def test_select_scores_the_pull_of_the_bare_target_text(frozen, adapted, assert_close):
-    recipe = Recipe(clip_weights=(1.0, 0.5), adaptive=True, k=2, iterations=1)
+    recipe = Recipe(clip_weights=(1.0, 0.5), strategy="adaptive", k=2, iterations=1)
     ws = draw_latents(frozen.generator, jax.random.key(5), 3)
     run = jax.jit(lambda params, ws: select(params, frozen, ws, "none", recipe))
     chosen, scores = run(adapted, ws)
@@ -269,7 +269,7 @@ def test_low_memory_computes_the_same(frozen_one, adapted, quick_compile):
 @pytest.fixture(scope="module")
 def adaptive(frozen_one):
     """(initial state, jitted step that donates it) of a run that chooses 2 latents every 2nd step."""
-    recipe = Recipe(adaptive=True, k=2, every=2, selection_batch=2)
+    recipe = Recipe(strategy="adaptive", k=2, every=2, selection_batch=2)
     labels = freezing.labels(frozen_one.generator.params, 6, "adaptive", k=2)
     optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
     train_step = jax.jit(make_train_step(recipe, optimizer), donate_argnums=0)

@@ -27,6 +27,7 @@ from nada_jax import (
 )
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
+from nada_jax.models import style_delta
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.steps import Frozen, Recipe, TrainState, draw_latents, init_state, make_train_step
 
@@ -41,12 +42,13 @@ RESULTS = (
     "loss.png",
     "layers.png",
     "generator.safetensors",
+    "style_delta.safetensors",
     "samples",
     "checkpoints",
 )
 COUNTS = (
     "steps", "batch_size", "checkpoint_every", "sample_every", "log_every",
-    "freeze.iterations", "freeze.batch_size", "freeze.every", "samples.count", "mesh.fsdp",
+    "freeze.iterations", "freeze.batch_size", "freeze.every", "freeze.rank", "samples.count", "mesh.fsdp",
 )  # fmt: skip
 INTERRUPTED = 128  # plus the number of the signal, as shells count
 
@@ -54,8 +56,8 @@ INTERRUPTED = 128  # plus the number of the signal, as shells count
 def run(config: ConfigDict, workdir: Path) -> int:
     """Adapts a generator as configured; see `configs/default.py`.
 
-    Writes config.json, metrics.jsonl, samples/, checkpoints/, loss.png, generator.safetensors and, where
-    layers are chosen again and again, layers.png. Where several processes run, all of them compute and write
+    Writes config.json, metrics.jsonl, samples/, checkpoints/, loss.png, generator.safetensors; layers.png where
+    layers are chosen again and again, style_delta.safetensors where styles train. Where several processes run, all of them compute and write
     their part of checkpoints, and the first one writes and prints everything else.
 
     Args:
@@ -90,7 +92,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
 
     # -- state, fresh or from the last checkpoint -------------------------------------------------
     key = jax.random.key_data(jax.random.key(config.seed))
-    saved = {"state": init_state(frozen.generator, optimizer, recipe), "key": key}
+    saved = {"state": init_state(frozen.generator, optimizer, recipe, config.seed), "key": key}
     frozen, saved = sharding.place((frozen, saved), mesh)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if (last := checkpoints.latest()) is not None:
@@ -160,12 +162,18 @@ def run(config: ConfigDict, workdir: Path) -> int:
     if rows:
         sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", " -> ".join(texts))
     if choices := [row for row in rows if "chosen" in row]:
-        sharding.alone(reporting.plot_choice, choices, generator.num_layers, workdir / "layers.png")
+        names = freezing.candidates(generator.params, generator.num_layers, recipe.strategy)
+        sharding.alone(reporting.plot_choice, choices, names, workdir / "layers.png")
     facts = {"source": config.generator.weights, "texts": json.dumps(texts)}
     facts["clips"] = json.dumps(list(config.clip.models))
-    generator = sharding.whole(generator.replace(params=state.result), mesh)
+    source = sharding.whole(generator, mesh)
+    generator = source.replace(params=sharding.whole(state.result, mesh))
     sharding.alone(functools.partial(weights.save_generator, generator, adapted, **facts))
     progress.say(f"adapted generator: {adapted}")
+    if config.freeze.strategy == "style_space":
+        delta, file = style_delta.between(source, generator), workdir / "style_delta.safetensors"
+        sharding.alone(functools.partial(weights.save_model, delta, file, **facts))
+        progress.say(f"what was learnt, to be added to the source: {file}")
     progress.say(f"picture: {painter.path(step)} (above: source, below: adapted)")
     return 0
 
@@ -208,8 +216,8 @@ def check(config: ConfigDict) -> None:
     betas = config.optimizer.betas
     good = numbers(betas) and len(betas) == 2 and max(betas) < 1
     need(good, "optimizer.betas", "two numbers from 0, below 1")
-    parities = freezing.PARITIES
-    need(config.freeze.parity in parities, "freeze.parity", f"one of {', '.join(parities)}")
+    for field, known in (("parity", freezing.PARITIES), ("measure", freezing.MEASURES)):
+        need(config.freeze[field] in known, f"freeze.{field}", f"one of {', '.join(known)}")
     noises = ("independent", "shared", "const", "none")
     need(config.generator.noise in noises, "generator.noise", f"one of {', '.join(noises)}")
     need(0 <= config.generator.mixing <= 1, "generator.mixing", "a share in 0..1")
@@ -246,8 +254,10 @@ def make_recipe(config: ConfigDict) -> Recipe:
         zoom=config.clip.zoom,
         mixing=config.generator.mixing,
         noise=config.generator.noise,
-        adaptive=config.freeze.strategy in freezing.ADAPTIVE,
+        strategy=config.freeze.strategy,
         k=config.freeze.k,
+        measure=config.freeze.measure,
+        rank=config.freeze.rank,
         iterations=config.freeze.iterations,
         selection_batch=config.freeze.batch_size,
         every=config.freeze.every,

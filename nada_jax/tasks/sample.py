@@ -46,7 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
         fields = {"source": "source"} | fields
     generators = {
         row: weights.load_generator(
-            config[field].weights, precision=config.precision, field=f"{field}.weights"
+            **config[field], precision=config.precision, field=f"{field}.weights"
         )
         for row, field in fields.items()
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -292,6 +293,55 @@ def test_adaptive_layers_and_every_loss_train(tmp_path, quick_compile):
     driven = {name for name, j in freezing.latent_of_layer(10).items() if j in row["chosen"]}
     assert len(row["chosen"]) == 3 and moved and moved <= driven
     assert pixels(tmp_path / "layers.png").shape[1] > 500
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trains"),
+    [
+        ("style_space", r"synthesis\.conv_\d\.modulation\.bias"),
+        ("low_rank", r"synthesis\.conv_\d\.weight"),
+        ("adaptive_parameters", None),
+    ],
+)
+def test_what_a_strategy_does_not_train_stays_bit_by_bit(strategy, trains, tmp_path, quick_compile):
+    fields = {"freeze.strategy": strategy, "freeze.k": 2, "freeze.batch_size": 2, "freeze.rank": 1}
+    assert adapt.run(small(**fields, steps=3), tmp_path) == 0
+    source, adapted = arrays_of_source(), arrays(tmp_path)
+    moved = {path for path in source if not np.array_equal(source[path], adapted[path])}
+    if trains:
+        assert moved == {path for path in source if re.fullmatch(trains, path)}
+    else:
+        names = freezing.tensors(weights.load_generator("avatar64").params)
+        rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert all(len(row["chosen"]) == 2 for row in rows)
+        assert moved == {f"synthesis.{names[j]}" for row in rows for j in row["chosen"]}
+        assert pixels(tmp_path / "layers.png").shape[0] > 1000
+    if strategy == "low_rank":
+        change = adapted["synthesis.conv_2.weight"] - source["synthesis.conv_2.weight"]
+        values = np.linalg.svd(change.reshape(-1, change.shape[-1]), compute_uv=False)
+        assert values[1] < 1e-3 * values[0]
+
+
+def test_a_style_delta_is_the_way_from_the_source_to_the_adapted_generator(tmp_path, quick_compile):
+    assert adapt.run(small(**{"freeze.strategy": "style_space", "steps": 3}), tmp_path) == 0
+    file = tmp_path / "style_delta.safetensors"
+    assert file.stat().st_size < 8192
+    source, adapted = arrays_of_source(), arrays(tmp_path)
+
+    def shifted(*scales):
+        deltas = [file] * len(scales)
+        return weights.model_to_arrays(
+            weights.load_generator("avatar64", deltas=deltas, scales=scales)
+        )
+
+    nothing, whole = shifted(0), shifted(1)
+    assert all(np.array_equal(nothing[path], source[path]) for path in source)
+    for path in adapted:
+        np.testing.assert_allclose(whole[path], adapted[path], atol=1e-7)
+    halves = shifted(0.25, 0.75)
+    path = "synthesis.conv_3.modulation.bias"
+    np.testing.assert_allclose(halves[path], adapted[path], atol=1e-7)
+    assert not np.array_equal(adapted[path], source[path])
 
 
 def test_steps_never_compile_twice(quick_compile):
