@@ -43,6 +43,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.text = ConfigDict()
     config.text.source = "cartoon portrait"  # what the generator draws now
     config.text.target = "pencil sketch"  # what it shall draw
+    config.text.others = ()  # further texts at once, such as ("robot", "glasses")
+    config.text.weights = ()  # of each of them, beside 1 for the target; below 0 moves away from it
+    config.text.source_images = ""  # a directory of pictures in place of the source text, or
+    config.text.target_images = ""  # of the target text; alone, the source is what it draws itself
+    config.text.read_every = 0  # steps between readings of the source text off pictures; 0: never
+    config.text.vocabulary = ""  # file of what may be read, a text a line; "": the package's own
 
     config.loss = ConfigDict()  # factor of each term; 0 leaves it out
     config.loss.directional = 1.0  # the change of the picture points along the change of the text

@@ -1,13 +1,16 @@
 """Prompt templates, and the directions in CLIP's space that they give (Gal et al. 2022, eq. 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nada_jax.errors import UserError
 from nada_jax.models.clip import Clip, unit
+
+LEAST = 1e-3  # length of a sum of unit features that is still a direction
 
 _PHOTOS = (
     "bad", "low resolution", "cropped", "bright", "dark", "close-up", "black and white",
@@ -104,14 +107,14 @@ def part_directions(clip: Clip, source: str, target: str) -> jax.Array:
 
 @flax.struct.dataclass
 class Targets:
-    """What two texts ask of a picture, in one clip's space; all of unit length.
+    """What texts or example pictures ask of a picture, in one clip's space; all of unit length.
 
     Attributes:
       direction: from source to target [d], for the directional loss.
-      target: feature of "a {target}" [d], for the global loss.
+      target: feature of "a {target}", or of the examples [d], for the global loss.
       bare: feature of the target as it stands [d], for the adaptive layer choice.
       cosine: between the mean features of source and target, [], for the manifold loss.
-      parts: directions of the parts [15, d], for the patch loss, or None.
+      parts: directions [p, d] for the patch loss, or None: of 15 parts, or that of whole pictures.
     """
 
     direction: jax.Array
@@ -138,6 +141,74 @@ def targets(clip: Clip, source: str, target: str, *, parts: bool = False) -> Tar
         cosine=unit(jnp.mean(of_source, axis=0)) @ unit(jnp.mean(of_target, axis=0)),
         parts=part_directions(clip, source, target) if parts else None,
     )
+
+
+def picture_targets(source: jax.Array, target: jax.Array, *, parts: bool = False) -> Targets:
+    """What example pictures ask, as the official code's `--target_img_list`.
+
+    Args:
+      source, target: mean features of pictures [d]; see `mean_features`.
+      parts: as for `targets`; a crop is asked for the direction of whole pictures.
+    """
+    direction, target = unit(target - source), unit(target)
+    return Targets(
+        direction=direction,
+        target=target,
+        bare=target,
+        cosine=unit(source) @ target,
+        parts=direction[None] if parts else None,
+    )
+
+
+def blend(wanted: Sequence[Targets], factors: Sequence[float]) -> Targets:
+    """Several targets at once: the unit sum of what each asks, times its factor.
+
+    For the directional and the global loss that is the weighted sum of their losses, but for a constant and a
+    scale. Below 0 a factor moves away. The cosine is the mean by factor of those that are moved towards.
+
+    Args:
+      wanted: at least one, all with as many parts.
+      factors: one for each, at least one of them above 0.
+
+    Raises:
+      UserError: they cancel each other out.
+    """
+    if len(wanted) == 1:
+        return wanted[0]
+
+    def sum_up(*features: jax.Array) -> jax.Array:
+        total = sum(factor * x for factor, x in zip(factors, features, strict=True))
+        if float(jnp.min(jnp.linalg.norm(total, axis=-1))) < LEAST:
+            raise UserError(
+                f"text.target and text.others cancel each other out by their weights {tuple(factors)}"
+            )
+        return unit(total)
+
+    towards = [max(factor, 0) for factor in factors]
+    cosine = sum(f * t.cosine for f, t in zip(towards, wanted, strict=True)) / sum(towards)
+    whole = jax.tree.map(sum_up, *(t.replace(cosine=None) for t in wanted))
+    return whole.replace(cosine=cosine)
+
+
+def mean_features(clips: Sequence[Clip], batches: Iterable[np.ndarray]) -> list[jax.Array]:
+    """Mean unit feature of a stream of pictures in each clip, [d]; no more than a batch is held.
+
+    Args:
+      batches: [b, h, w, 3] in [-1, 1], at least one; those after the first may be smaller.
+    """
+    sums, count, size = [0.0] * len(clips), 0, 0
+    for batch in batches:
+        size = size or len(batch)  # one shape to compile
+        padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)), mode="edge")
+        for i, clip in enumerate(clips):
+            sums[i] += jnp.sum(_embed(clip, padded)[: len(batch)], axis=0)
+        count += len(batch)
+    return [total / count for total in sums]
+
+
+@jax.jit
+def _embed(clip: Clip, pictures: jax.Array) -> jax.Array:
+    return clip.embed_images(pictures, antialias=True)
 
 
 def _directions(clip: Clip, source: str, target: str, frames: Sequence[Sequence[str]]) -> jax.Array:

@@ -94,7 +94,7 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
       rows: objects with `step`, `loss`, the terms of the loss and, in a panel of their own, what trained
         weights they have, named weight_*.
     """
-    apart = ("step", "loss", "norm", "chosen", "ms")
+    apart = ("step", "loss", "norm", "chosen", "source_text", "ms")
     names = [name for name in rows[-1] if name not in apart]
     weights = [name for name in names if name.startswith("weight_")]
     terms = [name for name in names if name not in weights]

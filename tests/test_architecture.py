@@ -22,7 +22,7 @@ FLOORS = (
         "sharding",
     )
     + ("checkpoints", "compilation", "reporting", "runs"),
-    ("steps", "minimize", "workloads", "measuring"),
+    ("steps", "steering", "minimize", "workloads", "measuring"),
     ("tasks",),
     ("app",),
 )

@@ -59,3 +59,36 @@ def test_targets_hold_what_each_function_gives_alone(avatar_clip, assert_close):
     assert_close(targets.cosine, means[0] @ means[1], 1e-5)
     assert_close([targets.target, targets.bare], texts, 1e-5)
     assert targets.parts is None
+
+
+def test_blended_targets_are_the_unit_sum_of_what_each_asks(avatar_clip, assert_close):
+    texts = ("zombie", "robot", "joker")
+    wanted = [prompts.targets(avatar_clip, "avatar", text) for text in texts]
+    blended = prompts.blend(wanted, (1.0, 0.5, -0.25))
+    for field in ("direction", "target", "bare"):
+        total = sum(
+            f * np.asarray(getattr(t, field)) for f, t in zip((1, 0.5, -0.25), wanted, strict=True)
+        )
+        assert_close(getattr(blended, field), total / np.linalg.norm(total), 1e-5)
+    # Towards the first two, away from the third.
+    before = wanted[0].direction
+    away = prompts.targets(avatar_clip, "avatar", "joker").direction
+    assert blended.direction @ away < before @ away
+    assert blended.direction @ wanted[1].direction > before @ wanted[1].direction
+    assert_close(blended.cosine, (wanted[0].cosine + 0.5 * wanted[1].cosine) / 1.5, 1e-5)
+    with pytest.raises(UserError, match="cancel each other out"):
+        prompts.blend([wanted[0], wanted[0]], (1.0, -1.0))
+
+
+def test_example_pictures_ask_for_the_way_between_their_means(avatar_clip, assert_close):
+    random = np.random.default_rng(0)
+    batches = [random.uniform(-1, 1, (n, 8, 8, 3)).astype(np.float32) for n in (3, 3, 2)]
+    (mean,) = prompts.mean_features([avatar_clip], batches)
+    features = avatar_clip.embed_images(np.concatenate(batches), antialias=True)
+    assert_close(mean, features.mean(axis=0), 1e-5)
+    other = features[0]
+    targets = prompts.picture_targets(mean, other, parts=True)
+    expected = np.asarray(other - mean)
+    assert_close(targets.direction, expected / np.linalg.norm(expected), 1e-5)
+    assert_close(targets.parts, targets.direction[None])
+    assert_close(targets.cosine, other @ mean / np.linalg.norm(mean), 1e-5)

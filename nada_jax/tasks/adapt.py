@@ -22,6 +22,7 @@ from nada_jax import (
     reporting,
     runs,
     sharding,
+    steering,
     trees,
     weights,
 )
@@ -29,6 +30,7 @@ from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
 from nada_jax.models import style_delta
 from nada_jax.models.stylegan2 import Generator
+from nada_jax.steering import Steering
 from nada_jax.steps import Frozen, Recipe, TrainState, draw_latents, init_state, make_train_step
 
 # Fields that a resumed run may change: they do not alter what a step computes.
@@ -82,8 +84,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
 
     # -- models and texts -------------------------------------------------------------------------
     began = time.perf_counter()
-    texts = config.text.source, config.text.target
-    frozen = sharding.together(load, config)
+    frozen, steer = sharding.together(load, config)
     optimizer = make_optimizer(config, frozen.generator)
     recipe = make_recipe(config)
     train_step = make_train_step(recipe, optimizer, mesh)
@@ -113,8 +114,9 @@ def run(config: ConfigDict, workdir: Path) -> int:
     silent = jax.process_index() > 0
     progress = reporting.Progress(config.steps, step, config.log_every, silent)
     share = trained_share(make_labels(config, generator), state.params)
+    told = " -> ".join(steering.aims(config))
     progress.say(
-        f"{texts[0]!r} -> {texts[1]!r}: {generator.size} pixels, {share}; "
+        f"{told}: {generator.size} pixels, {share}; "
         f"models ready in {time.perf_counter() - began:.0f} s"
     )
     if idle := sharding.idle(mesh, batches):
@@ -123,14 +125,20 @@ def run(config: ConfigDict, workdir: Path) -> int:
         progress.say(f"continuing at step {step} from {checkpoints.path(step)}")
     else:
         painter.paint(state, 0)
-    pending, stopping = [], 0
+    pending, stopping, notes = [], 0, {}
+    epoch = -1
     with progress, checkpoints, runs.Stop() as stop:
         while step < config.steps and not stopping:
+            if config.text.read_every and step // config.text.read_every != epoch:
+                epoch = step // config.text.read_every
+                frozen, source = reread(frozen, steer, epoch, mesh)
+                notes = {"source_text": source}
+                progress.say(f"source text from step {step + 1} on: {source!r}")
             if not pending:
                 clock = time.perf_counter()
             state, metrics = train_step(state, frozen, run_key)
             step += 1
-            pending.append((step, metrics))
+            pending.append((step, metrics, notes))
             log, checkpoint, sample = (
                 step == config.steps or step % config[f"{name}_every"] == 0
                 for name in ("log", "checkpoint", "sample")
@@ -160,12 +168,14 @@ def run(config: ConfigDict, workdir: Path) -> int:
         return INTERRUPTED + stopping
     adapted = workdir / "generator.safetensors"
     if rows:
-        sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", " -> ".join(texts))
+        sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", told)
     if choices := [row for row in rows if "chosen" in row]:
         names = freezing.candidates(generator.params, generator.num_layers, recipe.strategy)
         sharding.alone(reporting.plot_choice, choices, names, workdir / "layers.png")
-    facts = {"source": config.generator.weights, "texts": json.dumps(texts)}
-    facts["clips"] = json.dumps(list(config.clip.models))
+    facts = {"source": config.generator.weights, "clips": json.dumps(list(config.clip.models))}
+    if not config.text.target_images:
+        source = (rows or [{}])[-1].get("source_text", config.text.source)
+        facts["texts"] = json.dumps([source, config.text.target])
     source = sharding.whole(generator, mesh)
     generator = source.replace(params=sharding.whole(state.result, mesh))
     sharding.alone(functools.partial(weights.save_generator, generator, adapted, **facts))
@@ -222,7 +232,33 @@ def check(config: ConfigDict) -> None:
     need(config.generator.noise in noises, "generator.noise", f"one of {', '.join(noises)}")
     need(0 <= config.generator.mixing <= 1, "generator.mixing", "a share in 0..1")
     need(config.mesh.data >= 0, "mesh.data", "a number from 0")
-    prompts.check(**{f"text.{field}": config.text[field] for field in ("source", "target")})
+    check_text(config.text)
+
+
+def check_text(text: ConfigDict) -> None:
+    """Refuses texts and pictures that do not go together; UserError names the field."""
+    prompts.check(**{f"text.{field}": text[field] for field in ("source", "target")})
+    factors = text.weights
+    good = all(isinstance(f, int | float) and math.isfinite(f) for f in factors)
+    if len(factors) != len(text.others) or not good:
+        raise UserError(
+            f"text.weights is {factors!r}; expected a number for each of the {len(text.others)} text.others"
+        )
+    if not all(isinstance(other, str) and other.strip() for other in text.others):
+        raise UserError(f"text.others is {text.others!r}; expected texts, such as ('robot',)")
+    if text.source in text.others:
+        raise UserError(f"text.others holds text.source, {text.source!r}; expected other texts")
+    if text.source_images and not text.target_images:
+        raise UserError(
+            f"text.source_images is {text.source_images!r}, but text.target_images is empty; expected both, "
+            "for CLIP's features of pictures and of texts are not to be subtracted"
+        )
+    if text.read_every < 0:
+        raise UserError(f"text.read_every is {text.read_every}; expected steps, or 0 for never")
+    if text.read_every and text.target_images:
+        raise UserError(
+            "text.read_every goes with a target text; with text.target_images no source text is used"
+        )
 
 
 def split_batches(config: ConfigDict) -> dict[str, int]:
@@ -233,13 +269,20 @@ def split_batches(config: ConfigDict) -> dict[str, int]:
     return batches
 
 
-def load(config: ConfigDict) -> Frozen:
-    """The models, and what the texts ask for."""
+def load(config: ConfigDict) -> tuple[Frozen, Steering | None]:
+    """The models and what is asked of them, and what goes on asking where source texts are read."""
     generator = weights.load_generator(config.generator.weights, precision=config.precision)
     clips = tuple(weights.load_clip(m, precision=config.precision) for m in config.clip.models)
-    texts, parts = (config.text.source, config.text.target), config.loss.patch > 0
-    targets = tuple(prompts.targets(clip, *texts, parts=parts) for clip in clips)
-    return Frozen(generator, tuple(clip.without_texts() for clip in clips), targets)
+    steer = Steering(config, generator, clips)
+    targets = steer.targets(config.text.source)
+    frozen = Frozen(generator, tuple(clip.without_texts() for clip in clips), targets)
+    return frozen, steer if config.text.read_every else None  # the text towers are half of a clip
+
+
+def reread(frozen: Frozen, steer: Steering, epoch: int, mesh: Mesh | None) -> tuple[Frozen, str]:
+    """Reads the source text off the source's pictures, and turns all directions to it."""
+    source = steer.read(epoch)
+    return frozen.replace(targets=sharding.place(steer.targets(source), mesh)), source
 
 
 def make_recipe(config: ConfigDict) -> Recipe:
@@ -354,13 +397,16 @@ class Painter:
         sharding.alone(images.save, sheet, self.path(step), enlarge)
 
 
-def fetch(pending: list[tuple[int, Any]], clock: float) -> list[dict[str, Any]]:
-    """Waits for the metrics of several steps and makes plain numbers of them."""
-    values = jax.device_get([metrics for _, metrics in pending])
+def fetch(pending: list[tuple[int, Any, Any]], clock: float) -> list[dict[str, Any]]:
+    """Waits for the metrics of several steps and makes plain numbers of them; notes stay as they are."""
+    values = jax.device_get([metrics for _, metrics, _ in pending])
     ms = (time.perf_counter() - clock) * 1000 / len(pending)
     return [
-        {"step": step} | {name: plain(value) for name, value in row.items()} | {"ms": round(ms, 2)}
-        for (step, _), row in zip(pending, values, strict=True)
+        {"step": step}
+        | {name: plain(value) for name, value in row.items()}
+        | notes
+        | {"ms": round(ms, 2)}
+        for (step, _, notes), row in zip(pending, values, strict=True)
     ]
 
 

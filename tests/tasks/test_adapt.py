@@ -235,6 +235,16 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
         ({"optimizer.betas": ("a", "b")}, "optimizer.betas is .*two numbers"),
         ({"seed": 10**20}, "seed is 100000000000000000000"),
         ({"freeze.parity": "other"}, "freeze.parity is 'other'"),
+        ({"freeze.measure": "far"}, "freeze.measure is 'far'; expected one of absolute, relative"),
+        (
+            {"freeze.strategy": "adaptive_parameters", "freeze.k": 99},
+            "freeze.k is 99; this generator has 66 tensors",
+        ),
+        ({"text.others": ("robot",)}, r"text.weights is \(\); expected a number for each of the 1"),
+        ({"text.others": (" ",), "text.weights": (1.0,)}, r"text.others is \(' ',\)"),
+        ({"text.source_images": "x"}, "text.source_images is 'x', but text.target_images is empty"),
+        ({"text.target_images": "nowhere"}, "text.target_images='nowhere' is no directory"),
+        ({"text.read_every": 5, "text.vocabulary": "nowhere"}, "cannot read nowhere"),
     ],
 )
 def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_path):
@@ -342,6 +352,47 @@ def test_a_style_delta_is_the_way_from_the_source_to_the_adapted_generator(tmp_p
     path = "synthesis.conv_3.modulation.bias"
     np.testing.assert_allclose(halves[path], adapted[path], atol=1e-7)
     assert not np.array_equal(adapted[path], source[path])
+
+
+def test_pictures_in_place_of_the_target_text_lead_the_way(tmp_path):
+    """Towards grey pictures, which no text names, another CLIP sees the adapted ones turn too."""
+    generator = weights.load_generator("avatar64")
+    draw = jax.jit(lambda generator, ws: generator.synthesize(ws))
+    ws = adapt.draw_latents(generator, jax.random.key(5), 24)
+    grey = np.asarray(draw(generator, ws[:16])).mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    for i, picture in enumerate(grey):
+        adapt.images.save(adapt.images.to_uint8(picture), tmp_path / "grey" / f"{i}.png")
+    (tmp_path / "grey" / "notes.txt").write_text("no picture")
+    fields = {"text.target_images": str(tmp_path / "grey"), "steps": 60, "batch_size": 4}
+    quiet = {"log_every": 60, "sample_every": 60, "checkpoint_every": 60}
+    assert adapt.run(small(**fields, **quiet), tmp_path / "run") == 0
+    adapted = weights.load_generator(tmp_path / "run" / "generator.safetensors")
+    pictures = {"before": draw(generator, ws[16:]), "after": draw(adapted, ws[16:])}
+    colour = {name: float(np.std(x, axis=-1).mean()) for name, x in pictures.items()}
+    assert colour["after"] < 0.7 * colour["before"], colour
+    judge = weights.load_clip("avatar-p8")
+    mean = adapt.prompts.mean_features([judge], [grey])[0]
+    near = {name: judge.embed_images(x) @ mean for name, x in pictures.items()}
+    assert np.all(near["after"] > near["before"])
+    header = files.read_metadata(tmp_path / "run" / "generator.safetensors")
+    assert header["source"] == "avatar64" and "texts" not in header
+
+
+def test_the_source_text_is_read_at_every_epoch_and_logged(tmp_path, quick_compile, capsys):
+    (tmp_path / "words.txt").write_text("cartoon portrait\nzombie\nmosaic\n")
+    fields = {"text.read_every": 2, "text.vocabulary": str(tmp_path / "words.txt")}
+    fields |= {"text.source": "oil painting", "text.target": "zombie", "steps": 3}
+    assert adapt.run(small(**fields), tmp_path / "run") == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert [row["source_text"] for row in rows] == ["cartoon portrait"] * 3
+    assert capsys.readouterr().out.count("source text from step") == 2
+    header = files.read_metadata(tmp_path / "run" / "generator.safetensors")
+    assert json.loads(header["texts"]) == ["cartoon portrait", "zombie"]
+    # The texts are arguments of the step: the same one, started from that text, goes the same way.
+    fields |= {"text.read_every": 0, "text.source": "cartoon portrait"}
+    assert adapt.run(small(**fields), tmp_path / "static") == 0
+    dynamic, static = arrays(tmp_path / "run"), arrays(tmp_path / "static")
+    assert all(np.array_equal(dynamic[path], static[path]) for path in static)
 
 
 def test_steps_never_compile_twice(quick_compile):
