@@ -11,7 +11,16 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "files", "typing", "trees", "images", "ops", "resize"),
     ("models", "losses"),
-    ("registry", "weights", "prompts", "freezing", "balancing", "source_text", "sharding")
+    (
+        "registry",
+        "weights",
+        "prompts",
+        "metrics",
+        "freezing",
+        "balancing",
+        "source_text",
+        "sharding",
+    )
     + ("checkpoints", "compilation", "reporting", "runs"),
     ("steps", "minimize", "workloads", "measuring"),
     ("tasks",),
