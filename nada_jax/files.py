@@ -67,6 +67,17 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The header's metadata alone; UserError where the file is not a whole one."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def write_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:

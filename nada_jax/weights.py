@@ -105,7 +105,9 @@ def save_generator(generator: Generator, path: str | os.PathLike, **facts: str) 
     save_model(generator, path, **facts)
 
 
-def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
+def load_clip(
+    model: str | os.PathLike, *, precision: str = "float32", field: str = "clip.models"
+) -> Clip:
     """Loads a CLIP.
 
     Args:
@@ -113,6 +115,7 @@ def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
         name of one on the Hugging Face hub ("openai/clip-vit-base-patch32"), fetched once, or a file by
         OpenAI or open_clip, converted on the fly.
       precision: "float32" or "bfloat16".
+      field: how messages call `model`.
 
     Returns:
       The clip, parameters in float32.
@@ -126,7 +129,7 @@ def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
 
             params, config, _ = clip.load_file(Path(model).expanduser())
             return from_params(params, config, name=os.fspath(model), precision=precision)
-        directory = find_clip(model)
+        directory = find_clip(model, field)
         config = read_json(directory / "config.json")
         whole, packed = directory / "model.safetensors", directory / "flax_model.msgpack"
         params, metadata = files.read_safetensors(whole) if whole.is_file() else ({}, {})
@@ -140,7 +143,7 @@ def load_clip(model: str | os.PathLike, *, precision: str = "float32") -> Clip:
         return from_params(params, config, directory, name=os.fspath(model), precision=precision)
 
 
-def find_clip(model: str | os.PathLike) -> Path:
+def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
     """The directory behind a name or path; UserError where there is none."""
     name = os.fspath(model)
     for directory in (ASSETS / f"clip-{name}", Path(name).expanduser()):
@@ -149,13 +152,13 @@ def find_clip(model: str | os.PathLike) -> Path:
     if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         known = ", ".join(sorted(p.name.removeprefix("clip-") for p in ASSETS.glob("clip-*")))
         raise UserError(
-            f"clip.models={name!r} is neither an embedded name ({known}), nor a directory with "
+            f"{field}={name!r} is neither an embedded name ({known}), nor a directory with "
             "config.json, nor a file, nor a hub name such as openai/clip-vit-base-patch32"
         )
-    return _from_hub(name)
+    return _from_hub(name, field)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, field: str) -> Path:
     import huggingface_hub  # a second that embedded models do not need
 
     tokenizer = ["*.json", "merges.txt"]
@@ -166,13 +169,13 @@ def _from_hub(name: str) -> Path:
             )
         except Exception as error:  # offline, unknown name, no permission, no space
             raise UserError(
-                f"clip.models={name!r} is not on this machine and could not be fetched from the "
+                f"{field}={name!r} is not on this machine and could not be fetched from the "
                 f"Hugging Face hub ({type(error).__name__}); fetch it where there is a network with "
-                f"`huggingface-cli download {name}`, and give the directory as clip.models"
+                f"`huggingface-cli download {name}`, and give the directory as {field}"
             ) from error
         if (directory / weights).is_file():
             return directory
-    raise UserError(f"clip.models={name!r}: the hub holds no Flax or PyTorch weights of that name")
+    raise UserError(f"{field}={name!r}: the hub holds no Flax or PyTorch weights of that name")
 
 
 def find_generator(weights: str | os.PathLike, field: str = "generator.weights") -> Path:

@@ -11,17 +11,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "files", "typing", "trees", "images", "ops", "resize"),
     ("models", "losses"),
-    (
-        "registry",
-        "weights",
-        "prompts",
-        "freezing",
-        "low_rank",
-        "balancing",
-        "source_text",
-        "sharding",
-    )
-    + ("checkpoints", "compilation", "reporting", "runs"),
+    ("registry", "weights", "prompts", "metrics", "freezing", "low_rank", "balancing")
+    + ("source_text", "sharding", "checkpoints", "compilation", "reporting", "runs"),
     ("steps", "steering", "minimize", "workloads", "measuring"),
     ("tasks",),
     ("app",),

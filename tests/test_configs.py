@@ -20,11 +20,18 @@ def test_every_config_starts(name, tmp_path, quick_compile):
         config.steps = config.batch_size = config.samples.count = 1
     elif config.task == "sample":
         config.rows = config.columns = 1
+    elif config.task == "evaluate":
+        config.samples = config.batch_size = 8
+        config.clusters, config.bootstrap = 2, 10
     elif config.task == "benchmark":
         config.minutes = 0.0
     task = importlib.import_module(f"nada_jax.tasks.{config.task}")
     assert task.run(config, tmp_path) == 0
-    results = {"weights": "weights.json", "benchmark": "benchmark.json"}
+    results = {
+        "weights": "weights.json",
+        "benchmark": "benchmark.json",
+        "evaluate": "evaluation.json",
+    }
     result = results.get(config.task, "samples/*.png")
     assert list(tmp_path.glob(result))
 
