@@ -39,6 +39,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.clip.weights = (1.0, 1.0)  # one for each model; the loss is a weighted sum
     config.clip.antialias = False  # smooth when shrinking pictures; the official code does not
     config.clip.zoom = 1.0  # show random windows, enlarged up to so much: cleaner lines and paper
+    config.clip.rotate = 0.0  # turned by up to so many degrees
+    config.clip.shift = 0.0  # moved by up to so much of a side
+    config.clip.background = "edge"  # what shows where a picture ends: "random" is a colour a view
 
     config.text = ConfigDict()
     config.text.source = "cartoon portrait"  # what the generator draws now
@@ -58,6 +61,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss.patch = 0.0  # directional, on crops and texts of parts of a face
     config.loss.patch_fraction = 0.5  # side of a crop as a share of the picture's
     config.loss.l2 = 0.0  # mean squared difference of the two pictures; keeps them alike
+    config.loss.lpips = 0.0  # perceptual distance of the two pictures
+    config.loss.identity = 0.0  # the two faces are those of one person
+
+    config.lpips = ConfigDict()
+    config.lpips.weights = ""  # VGG-16 with the layers of LPIPS, for loss.lpips
+    config.identity = ConfigDict()
+    config.identity.weights = ""  # face identity network (irse50), for loss.identity
+
+    config.stop = ConfigDict()  # before the last step, by pictures that no step trains on
+    config.stop.every = 0  # steps between looks at them; 0: never
+    config.stop.clip = ""  # the CLIP that sees them; "": the first of clip.models
+    config.stop.diversity = 0.0  # end once they differ less than so much of the source's pictures
+    config.stop.similarity = 0.0  # end once they are so near to the target; 0: never
 
     config.balancing = ConfigDict()  # of these factors; see nada_jax/balancing.py
     config.balancing.mode = "fixed"  # "uncertainty" trains them; "learned" fails, as it must

@@ -91,14 +91,16 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
     """Draws the loss and its terms over the steps, with a running mean, as PNG.
 
     Args:
-      rows: objects with `step`, `loss`, the terms of the loss and, in a panel of their own, what trained
-        weights they have, named weight_*.
+      rows: objects with `step`, `loss`, the terms of the loss and, in panels of their own, what trained
+        weights they have, named weight_*, and in some rows what a look at held-out pictures said.
     """
-    apart = ("step", "loss", "norm", "chosen", "source_text", "ms")
+    looks = ("diversity_kept", "similarity")
+    apart = ("step", "loss", "norm", "chosen", "source_text", "ms", *looks)
     names = [name for name in rows[-1] if name not in apart]
     weights = [name for name in names if name.startswith("weight_")]
     terms = [name for name in names if name not in weights]
-    figure, panels = _panels(2 if weights else 1)
+    looked = [row for row in rows if looks[0] in row]
+    figure, panels = _panels(1 + bool(weights) + bool(looked))
     steps = [row["step"] for row in rows]
     for name in ["loss", *(terms if len(terms) > 1 else [])]:
         values = np.array([row[name] for row in rows])
@@ -108,6 +110,10 @@ def plot_losses(rows: list[Mapping[str, Any]], path: str | os.PathLike, title: s
         panels[0].plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
     for name in weights:
         panels[1].plot(steps, [row[name] for row in rows], label=name.replace("_", " of ", 1))
+    for name in looks if looked else ():
+        panels[-1].plot(
+            [row["step"] for row in looked], [row[name] for row in looked], ".-", label=name
+        )
     panels[0].set(title=title)
     panels[-1].set(xlabel="step")
     for panel in panels:
@@ -153,7 +159,7 @@ def _panels(count: int = 1) -> tuple[Any, Sequence[Any]]:
 
     figure, panels = pyplot.subplots(
         count,
-        figsize=(8, 4.5 if count == 1 else 7),
+        figsize=(8, 2 + 2.5 * count),
         layout="constrained",
         sharex=True,
         squeeze=False,

@@ -14,14 +14,16 @@ from jax.sharding import Mesh
 
 from nada_jax import balancing, freezing, low_rank, sharding
 from nada_jax.losses import clip as clip_losses
-from nada_jax.losses import pixel
+from nada_jax.losses import identity, pixel, views
 from nada_jax.models.clip import Clip
+from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import Generator
+from nada_jax.models.vgg import Vgg
 from nada_jax.prompts import Targets
 
 Metrics = dict[str, jax.Array]
-# Of the loss; all but the last are summed over the CLIPs.
-TERMS = ("directional", "global_", "manifold", "angle", "patch", "l2")
+OF_CLIPS = ("directional", "global_", "manifold", "angle", "patch")  # summed over the CLIPs
+OF_PICTURES = ("l2", "lpips", "identity")
 
 
 @flax.struct.dataclass
@@ -60,6 +62,8 @@ class Frozen:
     generator: Generator
     clips: tuple[Clip, ...]
     targets: tuple[Targets, ...]
+    face: Irse50 | None = None  # for the term "identity"
+    vgg: Vgg | None = None  # for the term "lpips"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +79,15 @@ class Recipe:
     patch: float = 0.0
     patch_fraction: float = 0.5
     l2: float = 0.0
+    lpips: float = 0.0
+    identity: float = 0.0
     balancing: str = "fixed"
     balancing_lr: float = 0.01
     antialias: bool = False
     zoom: float = 1.0
+    rotate: float = 0.0
+    shift: float = 0.0
+    background: str = "edge"
     mixing: float = 0.0
     noise: str = "independent"
     strategy: str = "none"
@@ -104,7 +113,7 @@ class Recipe:
     @property
     def factors(self) -> dict[str, float]:
         """The lambda of each term that counts, by the term's name."""
-        factors = {name: getattr(self, name) for name in TERMS}
+        factors = {name: getattr(self, name) for name in (*OF_CLIPS, *OF_PICTURES)}
         return {name: factor for name, factor in factors.items() if factor}
 
     @property
@@ -162,11 +171,12 @@ def guidance(
     Returns:
       The scalar loss, and each term's mean (over the CLIPs by weight) without its weight.
     """
-    terms = {"l2": jnp.mean(pixel.l2(source, adapted))} if recipe.l2 else {}
-    zoom_key, patch_key = jax.random.split(key)
-    if recipe.zoom > 1:
-        places = clip_losses.zoom_places(zoom_key, len(source), recipe.zoom)
-        source, adapted = (clip_losses.zoom(images, *places) for images in (source, adapted))
+    terms = picture_terms(source, adapted, frozen, recipe)
+    view_key, patch_key = jax.random.split(key)
+    if recipe.zoom > 1 or recipe.rotate or recipe.shift:
+        limits = recipe.zoom, recipe.rotate, recipe.shift, recipe.background
+        drawn = views.draw(view_key, len(source), *limits)
+        source, adapted = (views.show(images, drawn) for images in (source, adapted))
     for clip, targets, weight in zip(
         frozen.clips, frozen.targets, recipe.clip_weights, strict=True
     ):
@@ -174,7 +184,23 @@ def guidance(
             terms[name] = terms.get(name, 0) + weight * jnp.mean(losses)
     total = balancing.total(recipe.balancing, terms, recipe.factors, log_weights)
     weights = sum(recipe.clip_weights)
-    return total, {name: x if name == "l2" else x / weights for name, x in terms.items()}
+    return total, {name: x if name in OF_PICTURES else x / weights for name, x in terms.items()}
+
+
+def picture_terms(
+    source: jax.Array, adapted: jax.Array, frozen: Frozen, recipe: Recipe
+) -> dict[str, jax.Array]:
+    """The mean losses of whole pictures without a CLIP, by name; see `guidance`."""
+    again = jax.checkpoint if recipe.low_memory else lambda function: function
+    terms = {}
+    if recipe.l2:
+        terms["l2"] = jnp.mean(pixel.l2(source, adapted))
+    if recipe.lpips:
+        terms["lpips"] = jnp.mean(again(frozen.vgg.lpips)(source, adapted))
+    if recipe.identity:
+        faces = (again(frozen.face.embed_images)(images) for images in (source, adapted))
+        terms["identity"] = jnp.mean(identity.identity(*faces))
+    return terms
 
 
 def clip_terms(

@@ -21,6 +21,7 @@ from nada_jax.errors import UserError, reading, some
 from nada_jax.models.clip import Clip, from_params, read_json
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import PRECISIONS, Generator
+from nada_jax.models.vgg import Vgg
 
 ASSETS = Path(__file__).parent / "assets"
 FORMAT = "nada_jax "  # and the kind
@@ -103,6 +104,17 @@ def load_generator(
 def save_generator(generator: Generator, path: str | os.PathLike, **facts: str) -> None:
     """Writes a native generator file, atomically; see `save_model`."""
     save_model(generator, path, **facts)
+
+
+def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
+    """Loads a VGG-16 with the linear layers of LPIPS; see `load_model`. UserError where it has none."""
+    vgg = load_model(Vgg, weights, field=field)
+    if not vgg.architecture.linear:
+        raise UserError(
+            f"{field}={os.fspath(weights)!r} has no linear layers of LPIPS; convert it with "
+            "`python -m convert vgg SOURCE DESTINATION --lpips vgg.pth`"
+        )
+    return vgg
 
 
 def load_clip(

@@ -24,8 +24,10 @@ import numpy as np
 import pytest
 
 from nada_jax import compilation
+from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.stylegan2 import Architecture, Generator
-from nada_jax.weights import load_clip, model_from_arrays
+from nada_jax.models.vgg import BLOCKS, Vgg, VggArchitecture
+from nada_jax.weights import load_clip, model_from_arrays, save_model
 
 compilation.set_flags()
 SHARED = Path(__file__).parents[2] / "shared"
@@ -143,3 +145,20 @@ def tiny_generator(random_generator):
 def avatar_clip():
     """The embedded avatar-p8."""
     return load_clip("avatar-p8")
+
+
+@pytest.fixture(scope="session")
+def narrow_networks(tmp_path_factory):
+    """Files of a VGG-16 with LPIPS and of an IR-SE50, a few channels wide, with random weights."""
+    random, paths = np.random.default_rng(0), {}
+    widths = tuple(w for w, n in zip((4, 5, 6, 7, 8), BLOCKS[16], strict=True) for _ in range(n))
+    faces = Irse50Architecture(stem=6, widths=(6, 8, 8, 12, 16), reduction=2, side=2, features=5)
+    for kind, architecture in ((Vgg, VggArchitecture(widths, linear=True)), (Irse50, faces)):
+        arrays = {}
+        for path, shape in architecture.shapes().items():
+            x = random.standard_normal(shape, np.float32) * (2 / np.prod(shape[:-1])) ** 0.5
+            positive = path.startswith("lin") or path.endswith(("var", "scale"))
+            arrays[path] = np.abs(x) + 0.5 if positive else x
+        paths[kind.KIND] = tmp_path_factory.mktemp("networks") / f"{kind.KIND}.safetensors"
+        save_model(model_from_arrays(kind, arrays, architecture), paths[kind.KIND])
+    return paths

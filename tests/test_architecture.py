@@ -13,7 +13,7 @@ FLOORS = (
     ("models", "losses"),
     ("registry", "weights", "prompts", "metrics", "freezing", "low_rank", "balancing")
     + ("source_text", "sharding", "checkpoints", "compilation", "reporting", "runs"),
-    ("steps", "steering", "minimize", "workloads", "measuring"),
+    ("steps", "steering", "stopping", "minimize", "workloads", "measuring"),
     ("tasks",),
     ("app",),
 )

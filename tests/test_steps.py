@@ -5,9 +5,11 @@ import optax
 import pytest
 
 from convert import stylegan2 as conversion
-from nada_jax import freezing, prompts, trees
+from nada_jax import freezing, prompts, trees, weights
 from nada_jax.losses import clip as clip_losses
 from nada_jax.models.clip import unit
+from nada_jax.models.irse import Irse50
+from nada_jax.models.vgg import Vgg
 from nada_jax.prompts import Targets
 from nada_jax.steps import (
     Frozen,
@@ -17,6 +19,7 @@ from nada_jax.steps import (
     init_state,
     make_loss,
     make_train_step,
+    picture_terms,
     select,
 )
 
@@ -192,6 +195,21 @@ def test_each_term_is_turned_on_by_its_lambda_alone(term, frozen, pictures, asse
     clips = 1.0 if term == "l2" else 1.5
     assert terms[term] > 0
     assert_close(total, 3.0 * clips * terms[term], 1e-5)
+
+
+@pytest.mark.parametrize("term", ["lpips", "identity"])
+def test_terms_of_pictures_vanish_for_twins_and_fall_along_their_gradient(
+    term, frozen_one, narrow_networks, quick_compile
+):
+    vgg, face = (weights.load_model(kind, narrow_networks[kind.KIND]) for kind in (Vgg, Irse50))
+    frozen = frozen_one.replace(vgg=vgg, face=face)
+    pair = jax.random.uniform(jax.random.key(0), (2, 1, 32, 32, 3), minval=-1, maxval=1)
+    recipe = Recipe(**{term: 1.0})
+    measure = jax.jit(lambda adapted: picture_terms(pair[0], adapted, frozen, recipe)[term])
+    assert measure(pair[0]) == pytest.approx(0, abs=1e-5)
+    gradient = jax.grad(measure)(pair[1])
+    step = 1e-3 * gradient / jnp.linalg.norm(gradient)
+    assert 0 < measure(pair[1] - step) < measure(pair[1]) < measure(pair[1] + step)
 
 
 @pytest.mark.parametrize("noise", ["independent", "shared", "none"])

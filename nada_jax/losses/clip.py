@@ -106,36 +106,6 @@ def crop_centers(key: jax.Array, b: int, h: int, w: int, size: int) -> jax.Array
     return jax.random.randint(key, (b, 2), 0, room) + size // 2
 
 
-def zoom(images: jax.Array, scale: jax.Array, corner: jax.Array) -> jax.Array:
-    """Enlarges each image and cuts a window of its own size out of it.
-
-    Args:
-      images: [b, h, w, c].
-      scale: [b], at least 1.
-      corner: [b, 2], where the window lies between the top left (0) and the bottom right (1).
-
-    Returns:
-      [b, h, w, c], by linear interpolation.
-    """
-    sides = jnp.array(images.shape[1:3])
-
-    def one(image, scale, corner):
-        shift = -corner * (scale - 1) * sides
-        scales = jnp.full(2, scale)
-        return jax.image.scale_and_translate(
-            image, image.shape, (0, 1), scales, shift, "linear", antialias=False
-        )
-
-    return jax.vmap(one)(images, scale, corner)
-
-
-def zoom_places(key: jax.Array, b: int, limit: float) -> tuple[jax.Array, jax.Array]:
-    """Draws scales [b] in 1..limit and corners [b, 2] for `zoom`."""
-    keys = jax.random.split(key)
-    scale = jax.random.uniform(keys[0], (b,), minval=1.0, maxval=limit)
-    return scale, jax.random.uniform(keys[1], (b, 2))
-
-
 def _edit(source: jax.Array, adapted: jax.Array) -> jax.Array:
     """adapted - source at length 1, [b, d]; near 0 where the two are equal."""
     edit = adapted - source

@@ -28,10 +28,13 @@ from nada_jax import (
 )
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
+from nada_jax.losses import views
 from nada_jax.models import style_delta
+from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.steering import Steering
 from nada_jax.steps import Frozen, Recipe, TrainState, draw_latents, init_state, make_train_step
+from nada_jax.stopping import Watch
 
 # Fields that a resumed run may change: they do not alter what a step computes.
 FREE = {
@@ -84,7 +87,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
 
     # -- models and texts -------------------------------------------------------------------------
     began = time.perf_counter()
-    frozen, steer = sharding.together(load, config)
+    frozen, steer, watch = sharding.together(load, config)
     optimizer = make_optimizer(config, frozen.generator)
     recipe = make_recipe(config)
     train_step = make_train_step(recipe, optimizer, mesh)
@@ -127,8 +130,9 @@ def run(config: ConfigDict, workdir: Path) -> int:
         painter.paint(state, 0)
     pending, stopping, notes = [], 0, {}
     epoch = -1
+    enough = watch.enough(rows[-1]) if watch and rows else ""
     with progress, checkpoints, runs.Stop() as stop:
-        while step < config.steps and not stopping:
+        while step < config.steps and not stopping and not enough:
             if config.text.read_every and step // config.text.read_every != epoch:
                 epoch = step // config.text.read_every
                 frozen, source = reread(frozen, steer, epoch, mesh)
@@ -143,20 +147,24 @@ def run(config: ConfigDict, workdir: Path) -> int:
                 step == config.steps or step % config[f"{name}_every"] == 0
                 for name in ("log", "checkpoint", "sample")
             )
-            look = log or checkpoint or sample or step == 1
+            watched = watch is not None and step % config.stop.every == 0
+            look = log or checkpoint or sample or watched or step == 1
             stopping = stop.agreed(look)
             if look or stopping:
                 fresh = fetch(pending, clock)
                 pending = []
                 good = [row for row in fresh if not infinite(row)]
+                if watched and good == fresh:
+                    fresh[-1] |= watch.look(state.result, mesh)
+                    enough = watch.enough(fresh[-1])
                 sharding.alone(reporting.append_metrics, metrics_file, good)
                 if good != fresh:
                     refuse(fresh[len(good)], checkpoints)
                 rows += fresh
                 progress.advance(len(fresh), fresh[-1]["loss"], fresh[-1]["ms"])
-            if checkpoint or stopping:
+            if checkpoint or stopping or enough:
                 checkpoints.save(step, {"state": state, "key": jax.random.key_data(run_key)})
-            if sample:
+            if sample or enough:
                 painter.paint(state, step)
 
     # -- results ----------------------------------------------------------------------------------
@@ -166,6 +174,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
             f"stopped at step {step} with a checkpoint; the same command{but} continues there"
         )
         return INTERRUPTED + stopping
+    if enough:
+        progress.say(f"enough after step {step}: {enough}")
     adapted = workdir / "generator.safetensors"
     if rows:
         sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", told)
@@ -219,6 +229,18 @@ def check(config: ConfigDict) -> None:
     good = len(factors) == len(models) and numbers(factors) and sum(factors) > 0
     need(good, "clip.weights", f"one number from 0 for each of the {len(models)} clip.models")
     need(numbers([config.clip.zoom]) and config.clip.zoom >= 1, "clip.zoom", "a number from 1")
+    need(numbers([config.clip.rotate]), "clip.rotate", "degrees from 0")
+    need(numbers([config.clip.shift]), "clip.shift", "a share of a side from 0")
+    known = views.BACKGROUNDS
+    need(config.clip.background in known, "clip.background", f"one of {', '.join(known)}")
+    for field, what in (("lpips", "a VGG-16 with the layers of LPIPS"), ("identity", "an irse50")):
+        given = config[field].weights or not config.loss[field]
+        need(given, f"{field}.weights", f"{what}, which loss.{field} needs")
+    need(config.stop.every >= 0, "stop.every", "steps from 0")
+    for field in ("diversity", "similarity"):
+        need(numbers([config.stop[field]]), f"stop.{field}", "a number from 0")
+        used = config.stop.every or not config.stop[field]
+        need(used, f"stop.{field}", "0 as long as stop.every is 0")
     need(numbers([config.optimizer.lr]) and config.optimizer.lr > 0, "optimizer.lr", "above 0")
     need(numbers([config.ema]), "ema", "a number from 0")
     for field in ("clip", "warmup", "decay"):
@@ -269,14 +291,22 @@ def split_batches(config: ConfigDict) -> dict[str, int]:
     return batches
 
 
-def load(config: ConfigDict) -> tuple[Frozen, Steering | None]:
-    """The models and what is asked of them, and what goes on asking where source texts are read."""
+def load(config: ConfigDict) -> tuple[Frozen, Steering | None, Watch | None]:
+    """The models and what is asked of them; what reads source texts, and what may end the run early."""
     generator = weights.load_generator(config.generator.weights, precision=config.precision)
     clips = tuple(weights.load_clip(m, precision=config.precision) for m in config.clip.models)
     steer = Steering(config, generator, clips)
     targets = steer.targets(config.text.source)
-    frozen = Frozen(generator, tuple(clip.without_texts() for clip in clips), targets)
-    return frozen, steer if config.text.read_every else None  # the text towers are half of a clip
+    face = vgg = None
+    if config.loss.identity:
+        face = weights.load_model(Irse50, config.identity.weights, field="identity.weights")
+    if config.loss.lpips:
+        vgg = weights.load_lpips(config.lpips.weights, field="lpips.weights")
+    clips = tuple(clip.without_texts() for clip in clips)
+    frozen = Frozen(generator, clips, targets, face, vgg)
+    watch = Watch(config, generator) if config.stop.every else None
+    # The text towers, which are half of a clip, stay where texts are still read alone.
+    return frozen, steer if config.text.read_every else None, watch
 
 
 def reread(frozen: Frozen, steer: Steering, epoch: int, mesh: Mesh | None) -> tuple[Frozen, str]:
@@ -295,6 +325,9 @@ def make_recipe(config: ConfigDict) -> Recipe:
         balancing_lr=config.balancing.lr,
         antialias=config.clip.antialias,
         zoom=config.clip.zoom,
+        rotate=config.clip.rotate,
+        shift=config.clip.shift,
+        background=config.clip.background,
         mixing=config.generator.mixing,
         noise=config.generator.noise,
         strategy=config.freeze.strategy,

@@ -257,12 +257,7 @@ def load_networks(config: ConfigDict) -> tuple[Irse50 | None, Vgg | None]:
     if config.identity.weights:
         face = weights.load_model(Irse50, config.identity.weights, field="identity.weights")
     if config.lpips.weights:
-        vgg = weights.load_model(Vgg, config.lpips.weights, field="lpips.weights")
-        if not vgg.architecture.linear:
-            raise UserError(
-                f"lpips.weights={config.lpips.weights!r} has no linear layers of LPIPS; convert it "
-                "with `python -m convert vgg SOURCE DESTINATION --lpips vgg.pth`"
-            )
+        vgg = weights.load_lpips(config.lpips.weights, field="lpips.weights")
     return face, vgg
 
 

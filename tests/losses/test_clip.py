@@ -112,21 +112,3 @@ def test_crops_lie_within_the_image_and_reach_its_corners(size):
     cut = losses.crops(images, centers[:2], size)
     for image, crop, (row, column) in zip(images, cut, corners, strict=False):
         assert (crop == image[row : row + size, column : column + size]).all()
-
-
-def test_zoom_one_changes_nothing_and_two_shows_a_quarter(assert_close):
-    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    corners = jnp.array([[0.0, 0.0], [1.0, 0.5]])
-    assert_close(losses.zoom(images, jnp.ones(2), corners), images, 1e-6)
-    ramp = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], (2, 8, 8, 1))  # the row's number
-    zoomed = losses.zoom(ramp, jnp.full(2, 2.0), corners)[:, :, 0, 0]
-    inner = slice(1, 7)  # the outermost rows lie between a pixel and the border
-    assert_close(zoomed[0, inner], np.arange(8)[inner] / 2 - 0.25, 1e-5)
-    assert_close(zoomed[1, inner], np.arange(8)[inner] / 2 + 3.75, 1e-5)
-
-
-def test_zoom_places_stay_within_their_limit():
-    scale, corner = losses.zoom_places(jax.random.key(1), 500, 1.35)
-    assert scale.shape == (500,) and corner.shape == (500, 2)
-    assert 1 <= scale.min() < 1.02 and 1.33 < scale.max() <= 1.35
-    assert corner.min() >= 0 and corner.max() <= 1

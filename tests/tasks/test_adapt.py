@@ -240,6 +240,9 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
             {"freeze.strategy": "adaptive_parameters", "freeze.k": 99},
             "freeze.k is 99; this generator has 66 tensors",
         ),
+        ({"loss.lpips": 1.0}, "lpips.weights is ''; expected a VGG-16 .* which loss.lpips needs"),
+        ({"stop.diversity": 0.5}, "stop.diversity is 0.5; expected 0 as long as stop.every is 0"),
+        ({"clip.background": "sea"}, "clip.background is 'sea'; expected one of edge, random"),
         ({"text.others": ("robot",)}, r"text.weights is \(\); expected a number for each of the 1"),
         ({"text.others": (" ",), "text.weights": (1.0,)}, r"text.others is \(' ',\)"),
         ({"text.source_images": "x"}, "text.source_images is 'x', but text.target_images is empty"),
@@ -383,7 +386,7 @@ def test_the_source_text_is_read_at_every_epoch_and_logged(tmp_path, quick_compi
     fields = {"text.read_every": 2, "text.vocabulary": str(tmp_path / "words.txt")}
     fields |= {"text.source": "oil painting", "text.target": "zombie", "steps": 3}
     assert adapt.run(small(**fields), tmp_path / "run") == 0
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    rows = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["source_text"] for row in rows] == ["cartoon portrait"] * 3
     assert capsys.readouterr().out.count("source text from step") == 2
     header = files.read_metadata(tmp_path / "run" / "generator.safetensors")
@@ -393,6 +396,36 @@ def test_the_source_text_is_read_at_every_epoch_and_logged(tmp_path, quick_compi
     assert adapt.run(small(**fields), tmp_path / "static") == 0
     dynamic, static = arrays(tmp_path / "run"), arrays(tmp_path / "static")
     assert all(np.array_equal(dynamic[path], static[path]) for path in static)
+
+
+def test_networks_of_faces_and_of_perception_take_part(tmp_path, narrow_networks, quick_compile):
+    fields = {"loss.lpips": 1.0, "loss.identity": 1.0, "low_memory": True, "steps": 2}
+    fields |= {
+        f"{n}.weights": str(narrow_networks[k])
+        for n, k in (("lpips", "vgg"), ("identity", "irse50"))
+    }
+    assert adapt.run(small(**fields), tmp_path) == 0
+    row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["lpips"] > 0 and row["identity"] > 0
+    assert row["loss"] == pytest.approx(
+        row["directional"] + row["lpips"] + row["identity"], rel=1e-5
+    )
+
+
+def test_a_run_ends_when_held_out_pictures_say_so(tmp_path, quick_compile, capsys):
+    fields = {"stop.every": 2, "stop.diversity": 0.5, "stop.clip": "avatar-p8"}
+    assert adapt.run(small(**fields, steps=2), tmp_path / "long") == 0
+    seen = json.loads((tmp_path / "long" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0.6 < seen["diversity_kept"] < 1.2 and -1 < seen["similarity"] < 1
+    assert "enough" not in capsys.readouterr().out
+    fields["stop.diversity"] = seen["diversity_kept"] + 0.01
+    for _ in range(2):  # the same command again finds that it is over
+        assert adapt.run(small(**fields, steps=9), tmp_path / "short") == 0
+        rows = (tmp_path / "short" / "metrics.jsonl").read_text().splitlines()
+        assert len(rows) == 2 and json.loads(rows[-1])["diversity_kept"] == seen["diversity_kept"]
+        assert "enough after step 2: diversity kept is" in capsys.readouterr().out
+        assert (tmp_path / "short" / "samples" / "step_000002.png").exists()
+        assert (tmp_path / "short" / "generator.safetensors").exists()
 
 
 def test_steps_never_compile_twice(quick_compile):
