@@ -6,11 +6,9 @@
     python main.py --config=configs/compare.py --config.cells.adaptive.adapt.freeze.k=3   # one cell
 
 Expected: compare.html, one file with all pictures in it, and compare.md, the numbers alone; both are written
-anew after every cell. The same command again runs only what is missing. A config of your own takes this one's
-`get_config`, and calls `add`, or deletes `groups` and starts with empty ones.
+anew after every cell. The same command again runs only what is missing; about 25 minutes on two cores for all.
+A grid of your own is a config that starts with `empty` and calls `add`.
 """
-
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,6 +19,34 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the grid of the embedded models; there is no variant."""
     if variant:
         raise ValueError(f"config variant is {variant!r}; expected nothing")
+    config = empty()
+    add(config, "Layers", "none")
+    add(config, "Layers", "phase_all", {"freeze.strategy": "phase", "freeze.phase": "all"})
+    add(config, "Layers", "late", {"freeze.strategy": "late", "freeze.k": 4})
+    for strategy in ("adaptive", "adaptive_modulation"):
+        add(config, "Layers", strategy, {"freeze.strategy": strategy, "freeze.k": 6})
+
+    add(config, "Loss weights", "none")
+    for mode in ("fixed", "learned", "uncertainty"):
+        add(config, "Loss weights", f"l2_{mode}", {"loss.l2": 0.5, "balancing.mode": mode})
+
+    add(config, "Steering", "none")
+    add(config, "Steering", "angle", {"loss.angle": 1.0})
+    add(config, "Steering", "ema", {"ema": 20.0})
+
+    for target in ("joker", "joker face", "joker smile", "joker makeup", "joker cosplay"):
+        texts = {"text.source": "photo", "text.target": target}
+        # All are judged by the shortest, or their figures could not be compared.
+        add(config, "Prompts", target.replace(" ", "_"), texts, {"text.target": "joker"})
+
+    steps = config.adapt.get_oneway_ref("steps")
+    add(config, "Steps", "none")
+    add(config, "Steps", "long", {"steps": steps * 3})
+    return config
+
+
+def empty() -> ConfigDict:
+    """Returns what all cells share, and no cell."""
     config = ConfigDict()
     config.task = "compare"  # the module of nada_jax.tasks that runs this config
     config.only = ""  # cells or groups to run, with commas between them; all if empty
@@ -38,29 +64,6 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.cells = ConfigDict(sort_keys=False)  # name -> adapt and evaluate
     config.groups = ConfigDict(sort_keys=False)  # heading -> names; a cell may stand in several
-
-    add(config, "Layers", "none")
-    add(config, "Layers", "phase_all", {"freeze.strategy": "phase", "freeze.phase": "all"})
-    add(config, "Layers", "late", {"freeze.strategy": "late", "freeze.k": 4})
-    for strategy in ("adaptive", "adaptive_modulation"):
-        add(config, "Layers", strategy, {"freeze.strategy": strategy, "freeze.k": 6})
-
-    add(config, "Loss weights", "none")
-    for name, mode in (("fixed", "fixed"), ("learned", "learned"), ("uncertainty", "uncertainty")):
-        add(config, "Loss weights", f"l2_{name}", {"loss.l2": 0.5, "balancing.mode": mode})
-
-    add(config, "Steering", "none")
-    add(config, "Steering", "angle", {"loss.angle": 1.0})
-    add(config, "Steering", "ema", {"ema": 20.0})
-
-    for target in ("joker", "joker face", "joker smile", "joker makeup", "joker cosplay"):
-        texts = {"text.source": "photo", "text.target": target}
-        # All are judged by the shortest, or their figures could not be compared.
-        add(config, "Prompts", target.replace(" ", "_"), texts, {"text.target": "joker"})
-
-    steps = config.adapt.get_oneway_ref("steps")
-    add(config, "Steps", "none")
-    add(config, "Steps", "long", {"steps": steps * 3})
     return config
 
 
@@ -68,8 +71,8 @@ def add(
     config: ConfigDict,
     group: str,
     name: str,
-    adapt: dict[str, Any] | None = None,
-    evaluate: dict[str, Any] | None = None,
+    adapt: dict | None = None,
+    evaluate: dict | None = None,
 ) -> None:
     """Puts a cell into a group, and makes it if there is none of this name.
 
