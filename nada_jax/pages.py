@@ -215,7 +215,7 @@ PAGE = Template("""\
   --best: #e3f1e5; --link: #1a56b0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e9e9ee; --soft: #a0a0aa; --line: #3a3a42;
   --paper: #17171b; --best: #1f3b26; --link: #8ab4f8; } }
-body { margin: 0 auto; padding: 1.5rem; max-width: 80rem; color: var(--ink); background: var(--paper);
+body { margin: 0 auto; padding: 1.5rem; max-width: 88rem; color: var(--ink); background: var(--paper);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .75rem; }
 h1 { margin-top: 0; }
@@ -223,7 +223,7 @@ a { color: var(--link); }
 small { display: block; color: var(--soft); font-weight: normal; font-size: .75rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; white-space: normal; min-width: 11rem; overflow-wrap: anywhere; }
 th.group { padding-top: 1.2rem; font-size: 1rem; }
 td.best { background: var(--best); font-weight: 600; }
