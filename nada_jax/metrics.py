@@ -143,11 +143,11 @@ def kmeans(random: np.random.Generator, x: np.ndarray, k: int) -> np.ndarray:
     Returns:
       Cluster of each row, [n] in 0..k - 1.
     """
-    centers = x[random.integers(len(x))][None]
+    centers = x[[random.integers(len(x))]]
     while len(centers) < k:
         nearest = _squared(x, centers).min(axis=1)
         odds = nearest / nearest.sum() if nearest.any() else None
-        centers = np.concatenate([centers, x[random.choice(len(x), p=odds)][None]])
+        centers = np.concatenate([centers, x[[random.choice(len(x), p=odds)]]])
     labels = np.full(len(x), -1)
     for _ in range(LIMIT):
         before, labels = labels, _squared(x, centers).argmin(axis=1)

@@ -1,5 +1,6 @@
 """Measures an adapted generator against its source, on the same latents, as a CLIP sees them."""
 
+import functools
 import json
 import math
 import time
@@ -24,7 +25,7 @@ from nada_jax.steps import draw_latents
 
 FEWEST, MOST = 8, 10_000  # pictures; of pairs there are so many squared
 FID_RESAMPLES = 100  # each takes the eigenvalues of two matrices [d, d]
-COLUMNS, ROWS, BATCH = 8, 3, 8  # of the sheets of pictures, and how many are drawn at once
+COLUMNS, ROWS = 8, 3  # of the sheets of pictures; a row is drawn at once
 CONTROL_TARGET = "pencil sketch"  # what a generator by name, which nobody adapted, is held against
 
 MEANINGS = {  # metric -> which direction is good, what it is
@@ -64,7 +65,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input; nothing is written then.
     """
     runs.refuse_other(config, workdir, set(config) - {"task"}, "give another --workdir")
-    result, sheets, size = measure(config)
+    result, sheets = measure(config)
     report = describe(result, config)
 
     runs.write_config(config, workdir)
@@ -73,8 +74,9 @@ def run(config: ConfigDict, workdir: Path) -> int:
     values = {name: measured["value"] for name, measured in result["metrics"].items()}
     row = {"samples": result["samples"], "seconds": result["seconds"]} | values
     reporting.write_metrics(workdir / "metrics.jsonl", [row])
-    for name, sheet in sheets.items():
-        images.save(sheet, workdir / "samples" / f"{name}.png", images.enlargement(size))
+    for name, pictures in sheets.items():
+        path, enlarge = workdir / "samples" / f"{name}.png", images.enlargement(pictures.shape[1])
+        images.save(images.grid(pictures, COLUMNS), path, enlarge)
     print(report)
     print(f"numbers: {workdir / 'evaluation.json'}")
     print(f"report: {workdir / 'evaluation.md'}")
@@ -83,15 +85,14 @@ def run(config: ConfigDict, workdir: Path) -> int:
     return 0
 
 
-def measure(config: ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray], int]:
+def measure(config: ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Draws, looks and counts; writes nothing.
 
     Args:
       config: all of `configs/evaluate.py`.
 
     Returns:
-      What evaluation.json holds; the sheets of pictures by name, uint8 [height, width, 3]; and the side
-      of one of their pictures.
+      What evaluation.json holds, and by name the pictures [8 n, size, size, 3] of sheets with 8 columns.
 
     Raises:
       UserError: wrong input.
@@ -110,81 +111,70 @@ def measure(config: ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray], 
     draw = jax.jit(draw_latents, static_argnums=2)
     ws = draw(source, jax.random.key(config.seed), config.samples)
     ws = np.asarray(source.truncate(ws, config.truncation))
-    seen = embed_pairs(config, source, adapted, judge, face, ws)
+    look = functools.partial(_look, source, adapted, judge, face)
+    seen = _batched(look, config.batch_size, ws, tell="pairs of pictures")
     before, after = seen["source"], seen["adapted"]
 
     random = np.random.default_rng(config.seed)
-    labels = metrics.kmeans(random, after.copy(), config.clusters)
+    labels = metrics.kmeans(random, after, config.clusters)
     counts = metrics.resamples(random, config.bootstrap, config.samples)
-    edit = 1 - clip_losses.directional(before, after, direction)
-    target = np.asarray(texts, np.float64)[1]
-    nearer = [np.diff(x @ np.asarray(texts).T)[:, 0] > 0 for x in (after, before)]
-    distances = metrics.cosine_distances(after)
-    diversity = metrics.pairwise(counts, distances)
-    kept = diversity / metrics.pairwise(counts, metrics.cosine_distances(before))
-    replicates = {
-        "directional": metrics.mean(counts, np.asarray(edit, np.float64)),
-        "similarity": metrics.mean(counts, after @ target),
-        "nearer": metrics.mean(counts, nearer[0]),
-        "nearer_source": metrics.mean(counts, nearer[1]),
-        "diversity": diversity,
-        "diversity_kept": kept,
-        "cluster_clip": metrics.within(counts, distances, labels),
-    }
+    replicates = compare(counts, before, after, labels, *jax.device_get((direction, texts)))
     if vgg is not None:
-        perceptual = lpips_within(config, random, adapted, vgg, ws, labels)
-        replicates["cluster_lpips"] = metrics.within(counts, perceptual, labels)
+        distances = lpips_within(config, random, adapted, vgg, ws, labels)
+        replicates["cluster_lpips"] = metrics.within(counts, distances, labels)
     if face is not None:
         replicates["identity"] = metrics.mean(counts, seen["identity"])
     # At length sqrt(d) the kernel is (cosine + 1)^3; that of unit vectors would be all but linear.
     scale = math.sqrt(after.shape[1])
     if real is None:
-        replicates["kid"] = metrics.kid_paired(counts, scale * before, scale * after)
         others, other_counts = before, counts
+        replicates["kid"] = metrics.kid_paired(counts, scale * before, scale * after)
     else:
         others, other_counts = real, metrics.resamples(random, config.bootstrap, len(real))
         replicates["kid"] = metrics.kid(other_counts, counts, scale * real, scale * after)
     few = slice(1 + FID_RESAMPLES)
     replicates["clip_fid"] = metrics.fid(other_counts[few], counts[few], others, after)
 
-    clips = facts["clips"]
-    result = {
-        "source": facts["source"],
-        "adapted": config.generator.weights,
-        "texts": facts["texts"],
-        "judge": config.judge,
-        "judge_trained": None if clips is None else config.judge in clips,
-        "samples": config.samples,
-        "folder": config.folder or None,
-        "metrics": {
-            name: metrics.interval(values, config.confidence) for name, values in replicates.items()
-        },
-    }
     sheets = {
         "grid": draw_pairs(source, adapted, ws),
         "clusters": draw_clusters(adapted, ws, after, labels),
     }
-    return result | {"seconds": time.perf_counter() - began}, sheets, source.size
+    return {
+        "source": facts["source"],
+        "adapted": config.generator.weights,
+        "texts": facts["texts"],
+        "judge": config.judge,
+        "judge_trained": None if facts["clips"] is None else config.judge in facts["clips"],
+        "samples": config.samples,
+        "folder": config.folder or None,
+        "metrics": {
+            name: metrics.interval(replicates[name], config.confidence)
+            for name in MEANINGS
+            if name in replicates
+        },
+        "seconds": time.perf_counter() - began,
+    }, sheets
 
 
 def check(config: ConfigDict) -> None:
     """Refuses fields that cannot work; UserError names the field."""
 
-    def need(good: bool, field: str, expected: str) -> None:
+    def need(good: bool, field: str, value: float, expected: str) -> None:
         if not good:
-            value = config.lpips.pairs if field == "lpips.pairs" else config[field]
             raise UserError(f"{field} is {value!r}; expected {expected}")
 
-    for field in ("batch_size", "clusters", "bootstrap", "lpips.pairs"):
-        value = config.lpips.pairs if field == "lpips.pairs" else config[field]
-        need(value >= 1, field, "at least 1")
+    for field in ("batch_size", "clusters", "bootstrap"):
+        need(config[field] >= 1, field, config[field], "at least 1")
+    need(config.lpips.pairs >= 1, "lpips.pairs", config.lpips.pairs, "at least 1")
     fewest = max(FEWEST, 2 * config.clusters)
-    least = f"{fewest} to {MOST:,}, and at least 2 for each of the {config.clusters} clusters"
-    need(fewest <= config.samples <= MOST, "samples", least)
-    need(0 <= config.seed < 2**31, "seed", "a whole number in 0..2^31 - 1")
-    need(0 < config.confidence < 1, "confidence", "a share between 0 and 1, such as 0.95")
-    varied = math.isfinite(config.truncation) and config.truncation != 0
-    need(varied, "truncation", "a number such as 1.0; with 0 all pictures are the same")
+    expected = f"{fewest} to {MOST:,}, and at least 2 for each of {config.clusters} clusters"
+    need(fewest <= config.samples <= MOST, "samples", config.samples, expected)
+    need(0 <= config.seed < 2**31, "seed", config.seed, "a whole number in 0..2^31 - 1")
+    share = "a share between 0 and 1, such as 0.95"
+    need(0 < config.confidence < 1, "confidence", config.confidence, share)
+    psi = config.truncation
+    expected = "a number such as 1.0, and not 0, which draws one picture only"
+    need(math.isfinite(psi) and psi != 0, "truncation", psi, expected)
 
 
 def read_facts(config: ConfigDict) -> dict[str, Any]:
@@ -305,26 +295,44 @@ def _lpips(vgg: Vgg, generator: Generator, one: jax.Array, other: jax.Array) -> 
     return vgg.lpips(generator.synthesize(one), generator.synthesize(other))
 
 
-def embed_pairs(
-    config: ConfigDict,
-    source: Generator,
-    adapted: Generator,
-    judge: Clip,
-    face: Irse50 | None,
-    ws: np.ndarray,
+def compare(
+    counts: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    labels: np.ndarray,
+    direction: np.ndarray,
+    texts: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """What the networks see in the pictures of latents ws [n, l, w_dim].
+    """What a CLIP tells of source and adapted pictures of the same latents.
+
+    Args:
+      counts: see `metrics`, [r, n].
+      before, after: unit features of the pictures [n, d].
+      labels: clusters of the adapted pictures [n].
+      direction: unit text direction [d].
+      texts: unit features of source and target text [2, d].
 
     Returns:
-      {"source": [n, d], "adapted": [n, d]}, and with a face network {"identity": [n]}.
+      Replicates [r] by metric.
     """
-    look = lambda ws: _look(source, adapted, judge, face, ws)  # noqa: E731
-    return _batched(look, config.batch_size, ws, tell="pairs of pictures")
+    edit = 1 - np.asarray(clip_losses.directional(before, after, direction))
+    distances = metrics.cosine_distances(after)
+    diversity = metrics.pairwise(counts, distances)
+    nearer_source, nearer = ((x @ texts[1] > x @ texts[0]) for x in (before, after))
+    return {
+        "directional": metrics.mean(counts, edit),
+        "similarity": metrics.mean(counts, after @ texts[1]),
+        "nearer": metrics.mean(counts, nearer),
+        "nearer_source": metrics.mean(counts, nearer_source),
+        "diversity": diversity,
+        "diversity_kept": diversity / metrics.pairwise(counts, metrics.cosine_distances(before)),
+        "cluster_clip": metrics.within(counts, distances, labels),
+    }
 
 
 def embed_folder(config: ConfigDict, judge: Clip, size: int) -> np.ndarray:
     """Features [m, d] of the pictures of a folder, read at the size that the generators draw."""
-    embed = lambda pictures: _embed(judge, pictures)  # noqa: E731
+    embed = functools.partial(_embed, judge)
     batches = images.stream(config.folder, size, field="folder", batch=config.batch_size)
     features = np.concatenate([_batched(embed, config.batch_size, batch) for batch in batches])
     if not FEWEST <= len(features) <= MOST:
@@ -349,7 +357,7 @@ def lpips_within(
         pairs = members[np.stack(np.triu_indices(len(members), 1), axis=1)]
         chosen.append(random.permutation(pairs)[: config.lpips.pairs])
     one, other = np.concatenate(chosen).T
-    lpips = lambda a, b: _lpips(vgg, adapted, a, b)  # noqa: E731
+    lpips = functools.partial(_lpips, vgg, adapted)
     found = _batched(lpips, config.batch_size, ws[one], ws[other], tell="pairs within clusters")
     distances = np.full((len(ws), len(ws)), np.nan)
     distances[one, other] = distances[other, one] = found
@@ -371,32 +379,26 @@ def _batched(function: Callable[..., Any], size: int, *arrays: np.ndarray, tell:
 
 
 def draw_pairs(source: Generator, adapted: Generator, ws: np.ndarray) -> np.ndarray:
-    """A sheet of the first latents, each row of the source over one of the adapted generator."""
-    pictures = [
-        _batched(lambda ws, g=generator: _draw(g, ws), BATCH, ws[: ROWS * COLUMNS])
-        for generator in (source, adapted)
-    ]
-    rows = [
-        batch[start : start + COLUMNS]
-        for start in range(0, len(pictures[0]) // COLUMNS * COLUMNS, COLUMNS)
-        for batch in pictures
-    ]
-    return images.grid(np.concatenate(rows), COLUMNS)
+    """The pictures of the first latents, each row of the source before one of the adapted generator."""
+    first = ws[: min(ROWS, len(ws) // COLUMNS) * COLUMNS]
+    pair = [_batched(functools.partial(_draw, g), COLUMNS, first) for g in (source, adapted)]
+    rows = np.stack(pair).reshape(2, -1, COLUMNS, *pair[0].shape[1:])
+    return rows.swapaxes(0, 1).reshape(-1, *pair[0].shape[1:])
 
 
 def draw_clusters(
     adapted: Generator, ws: np.ndarray, features: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """A sheet with one row for each cluster, the largest first, from the middle of it outwards."""
+    """A row of pictures for each cluster, the largest first, from its middle outwards; white at its end."""
     clusters = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     rows = []
     for members in sorted(clusters, key=len, reverse=True):
         away = np.linalg.norm(features[members] - features[members].mean(axis=0), axis=1)
         chosen = members[np.argsort(away)][:COLUMNS]
         row = np.ones((COLUMNS, adapted.size, adapted.size, 3))
-        row[: len(chosen)] = _batched(lambda ws: _draw(adapted, ws), BATCH, ws[chosen])
+        row[: len(chosen)] = _batched(functools.partial(_draw, adapted), COLUMNS, ws[chosen])
         rows.append(row)
-    return images.grid(np.concatenate(rows), COLUMNS)
+    return np.concatenate(rows)
 
 
 def describe(result: dict[str, Any], config: ConfigDict) -> str:
