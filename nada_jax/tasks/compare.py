@@ -157,7 +157,8 @@ def write(
     notes = [
         f"{len(done)} of {len(cells)} cells are finished. Small print: intervals of "
         f"{config.evaluate.confidence:.0%} over the drawn latents, not over training runs.",
-        "The best of a group is marked only where its interval lies apart from those of all others.",
+        "The best of a group is marked only where its interval lies apart from those of all others. What "
+        "changes nothing keeps all diversity: read that beside similarity.",
     ]
     other = "those of the folder" if config.evaluate.folder else "the source's"
     meanings = {
