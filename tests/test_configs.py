@@ -23,6 +23,11 @@ def test_every_config_starts(name, tmp_path, quick_compile):
     elif config.task == "evaluate":
         config.samples = config.batch_size = 8
         config.clusters, config.bootstrap = 2, 10
+    elif config.task == "compare":
+        config.only = "late"
+        config.adapt.steps = config.adapt.batch_size = config.adapt.samples.count = 1
+        config.evaluate.samples = config.evaluate.batch_size = 8
+        config.evaluate.clusters, config.evaluate.bootstrap = 2, 10
     elif config.task == "benchmark":
         config.minutes = 0.0
     task = importlib.import_module(f"nada_jax.tasks.{config.task}")
@@ -31,6 +36,7 @@ def test_every_config_starts(name, tmp_path, quick_compile):
         "weights": "weights.json",
         "benchmark": "benchmark.json",
         "evaluate": "evaluation.json",
+        "compare": "compare.html",
     }
     result = results.get(config.task, "samples/*.png")
     assert list(tmp_path.glob(result))

@@ -1,0 +1,101 @@
+"""Runs many recipes, judges what they made, and shows all of it side by side on one page.
+
+    python main.py --config=configs/compare.py                                    # the whole grid
+    python main.py --config=configs/compare.py --config.only=Prompts,adaptive     # some groups or cells
+    python main.py --config=configs/compare.py --config.adapt.steps=50            # every cell
+    python main.py --config=configs/compare.py --config.cells.adaptive.adapt.freeze.k=3   # one cell
+
+Expected: compare.html, one file with all pictures in it, and compare.md, the numbers alone; both are written
+anew after every cell. The same command again runs only what is missing; about 25 minutes on two cores for all.
+A grid of your own is a config that starts with `empty` and calls `add`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import evaluate, nada_sketch
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the grid of the embedded models; there is no variant."""
+    if variant:
+        raise ValueError(f"config variant is {variant!r}; expected nothing")
+    config = empty()
+    add(config, "Layers", "none")
+    add(config, "Layers", "phase_all", {"freeze.strategy": "phase", "freeze.phase": "all"})
+    add(config, "Layers", "late", {"freeze.strategy": "late", "freeze.k": 4})
+    for strategy in ("adaptive", "adaptive_modulation"):
+        add(config, "Layers", strategy, {"freeze.strategy": strategy, "freeze.k": 6})
+
+    add(config, "Loss weights", "none")
+    for mode in ("fixed", "learned", "uncertainty"):
+        add(config, "Loss weights", f"l2_{mode}", {"loss.l2": 0.5, "balancing.mode": mode})
+
+    add(config, "Steering", "none")
+    add(config, "Steering", "angle", {"loss.angle": 1.0})
+    add(config, "Steering", "ema", {"ema": 20.0})
+
+    for target in ("joker", "joker face", "joker smile", "joker makeup", "joker cosplay"):
+        texts = {"text.source": "photo", "text.target": target}
+        # All are judged by the shortest, or their figures could not be compared.
+        add(config, "Prompts", target.replace(" ", "_"), texts, {"text.target": "joker"})
+
+    steps = config.adapt.get_oneway_ref("steps")
+    add(config, "Steps", "none")
+    add(config, "Steps", "long", {"steps": steps * 3})
+    return config
+
+
+def empty() -> ConfigDict:
+    """Returns what all cells share, and no cell."""
+    config = ConfigDict()
+    config.task = "compare"  # the module of nada_jax.tasks that runs this config
+    config.only = ""  # cells or groups to run, with commas between them; all if empty
+
+    # What all cells share: a change here changes every cell that does not say otherwise.
+    config.adapt = nada_sketch.get_config()  # the fields of configs/default.py
+    config.adapt.steps = 150
+    config.adapt.clip.models = ("avatar-p16",)
+    config.adapt.clip.weights = (1.0,)
+    config.adapt.checkpoint_every = 1000  # at the end alone: a cell takes a minute
+    config.adapt.sample_every = 1000
+    config.adapt.log_every = 50
+    config.evaluate = evaluate.get_config()  # measures what the cell adapted, by the cell's texts
+    config.evaluate.judge = "avatar-p8"  # took no part in training
+
+    config.cells = ConfigDict(sort_keys=False)  # name -> adapt and evaluate
+    config.groups = ConfigDict(sort_keys=False)  # heading -> names; a cell may stand in several
+    return config
+
+
+def add(
+    config: ConfigDict,
+    group: str,
+    name: str,
+    adapt: dict | None = None,
+    evaluate: dict | None = None,
+) -> None:
+    """Puts a cell into a group, and makes it if there is none of this name.
+
+    Args:
+      config: the comparison.
+      group: heading of the group; made if need be.
+      name: of the cell, and of its directory.
+      adapt: by flat field, what differs from `config.adapt`.
+      evaluate: likewise from `config.evaluate`.
+    """
+    config.groups[group] = (*config.groups.get(group, ()), name)
+    if name in config.cells:
+        return
+    cell = ConfigDict({"adapt": follow(config.adapt), "evaluate": follow(config.evaluate)})
+    cell.adapt.update_from_flattened_dict(adapt or {})
+    cell.evaluate.update_from_flattened_dict(evaluate or {})
+    config.cells[name] = cell
+
+
+def follow(shared: ConfigDict) -> ConfigDict:
+    """A copy, each field of which follows the original until it is set itself."""
+    copy = ConfigDict()
+    for field, value in shared.items():
+        nested = isinstance(value, ConfigDict)
+        copy[field] = follow(value) if nested else shared.get_oneway_ref(field)
+    return copy
