@@ -23,16 +23,24 @@ def get_config(variant: str = "") -> ConfigDict:
     add(config, "Layers", "none")
     add(config, "Layers", "phase_all", {"freeze.strategy": "phase", "freeze.phase": "all"})
     add(config, "Layers", "late", {"freeze.strategy": "late", "freeze.k": 4})
-    for strategy in ("adaptive", "adaptive_modulation"):
+    for strategy in ("adaptive", "adaptive_modulation", "adaptive_parameters"):
         add(config, "Layers", strategy, {"freeze.strategy": strategy, "freeze.k": 6})
+    for strategy in ("style_space", "low_rank"):
+        add(config, "Layers", strategy, {"freeze.strategy": strategy})
 
     add(config, "Loss weights", "none")
     for mode in ("fixed", "learned", "uncertainty"):
         add(config, "Loss weights", f"l2_{mode}", {"loss.l2": 0.5, "balancing.mode": mode})
 
     add(config, "Steering", "none")
-    add(config, "Steering", "angle", {"loss.angle": 1.0})
+    add(config, "Steering", "no_zoom", {"clip.zoom": 1.0})
+    turned = {"clip.rotate": 15.0, "clip.shift": 0.1, "clip.background": "random"}
+    add(config, "Steering", "views", turned)
+    add(config, "Steering", "angle", {"loss.angle": 5.0})
     add(config, "Steering", "ema", {"ema": 20.0})
+    # Judged from the text that the others start from, or their figures could not be compared.
+    start = {"text.source": config.adapt.text.source}
+    add(config, "Steering", "read_source", {"text.read_every": 50}, start)
 
     for target in ("joker", "joker face", "joker smile", "joker makeup", "joker cosplay"):
         texts = {"text.source": "photo", "text.target": target}

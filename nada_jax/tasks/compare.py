@@ -201,7 +201,9 @@ def read(
         judged=tuple(found["texts"]),
         ms=statistics.median(ms),
         minutes=(sum(ms) / 1000 + found["seconds"]) / 60,
-        sheet=home / "samples" / f"step_{cell.adapt.steps:06d}.png",
+        sheet=max(
+            (home / "samples").glob("step_*.png")
+        ),  # the last, also of a run that ended early
         source=json.dumps([found["source"], drawn]),
         plots=[path for path in (home / "loss.png", home / "layers.png") if path.exists()],
     )
