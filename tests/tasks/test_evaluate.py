@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.vgg import Vgg, VggArchitecture
 from nada_jax.tasks import evaluate
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 ALWAYS = {
     "directional", "similarity", "nearer", "nearer_source", "diversity", "diversity_kept",
     "cluster_clip", "kid", "clip_fid",
@@ -147,12 +149,12 @@ def test_identity_and_lpips_are_measured_where_their_networks_are_given(grey, tm
 
 def test_lpips_of_a_cluster_is_that_of_its_pairs(tiny_generator):
     vgg = random_model(Vgg, VggArchitecture(WIDTHS, linear=True), 0.5)
-    z = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
-    ws = np.asarray(tiny_generator.broadcast(tiny_generator.map(z)))
+    ws = np.random.default_rng(0).standard_normal((5, 6, 8)).astype(np.float32)
     labels, random = np.array([0, 0, 0, 1, 1]), np.random.default_rng(0)
     found = evaluate.lpips_within(config(), random, tiny_generator, vgg, ws, labels)
-    pictures = (tiny_generator.synthesize(ws[rows]) for rows in ([0, 3], [2, 4]))
-    assert found[[0, 3], [2, 4]] == pytest.approx(np.asarray(vgg.lpips(*pictures)), rel=1e-3)
+    pictures = jax.jit(lambda generator, ws: generator.synthesize(ws))(tiny_generator, ws)
+    expected = jax.jit(Vgg.lpips)(vgg, pictures[jnp.array([0, 3])], pictures[jnp.array([2, 4])])
+    assert found[[0, 3], [2, 4]] == pytest.approx(np.asarray(expected), rel=1e-3)
     assert np.array_equal(found, found.T, equal_nan=True)
     assert np.array_equal(np.isnan(found), (labels[:, None] != labels) | np.eye(5, dtype=bool))
 
