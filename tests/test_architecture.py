@@ -13,7 +13,7 @@ FLOORS = (
     ("models", "losses"),
     ("registry", "weights", "prompts", "metrics", "freezing", "low_rank", "balancing")
     + ("source_text", "sharding", "checkpoints", "compilation", "reporting", "pages", "runs"),
-    ("steps", "steering", "stopping", "minimize", "workloads", "measuring"),
+    ("checks", "steps", "steering", "stopping", "painting", "minimize", "workloads", "measuring"),
     ("tasks",),
     ("app",),
 )

@@ -14,26 +14,15 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from nada_jax import (
-    balancing,
-    freezing,
-    images,
-    prompts,
-    reporting,
-    runs,
-    sharding,
-    steering,
-    trees,
-    weights,
-)
+from nada_jax import checks, freezing, reporting, runs, sharding, steering, weights
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
-from nada_jax.losses import views
 from nada_jax.models import style_delta
 from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import Generator
+from nada_jax.painting import Painter
 from nada_jax.steering import Steering
-from nada_jax.steps import Frozen, Recipe, TrainState, draw_latents, init_state, make_train_step
+from nada_jax.steps import Frozen, Recipe, init_state, make_train_step
 from nada_jax.stopping import Watch
 
 # Fields that a resumed run may change: they do not alter what a step computes.
@@ -51,10 +40,6 @@ RESULTS = (
     "samples",
     "checkpoints",
 )
-COUNTS = (
-    "steps", "batch_size", "checkpoint_every", "sample_every", "log_every",
-    "freeze.iterations", "freeze.batch_size", "freeze.every", "freeze.rank", "samples.count", "mesh.fsdp",
-)  # fmt: skip
 INTERRUPTED = 128  # plus the number of the signal, as shells count
 
 
@@ -76,7 +61,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: wrong input, or a loss that is not finite.
     """
-    check(config)
+    checks.check(config)
 
     # -- devices ----------------------------------------------------------------------------------
     sharding.connect(**config.distributed)
@@ -198,91 +183,6 @@ def run(config: ConfigDict, workdir: Path) -> int:
     return 0
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses values that no run can work with; UserError names the field."""
-
-    values = trees.flatten(config.to_dict())
-
-    def need(good: bool, field: str, expected: str) -> None:
-        if not good:
-            raise UserError(f"{field} is {values.get(field)!r}; expected {expected}")
-
-    for field in COUNTS:
-        need(values[field] >= 1, field, "at least 1")
-
-    def numbers(values) -> bool:
-        return all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values)
-
-    need(0 <= config.seed < 2**63, "seed", "a whole number in 0..2^63 - 1")
-    need(0 <= config.samples.seed < 2**63, "samples.seed", "a whole number in 0..2^63 - 1")
-    need(math.isfinite(config.samples.truncation), "samples.truncation", "a number")
-    for term, factor in config.loss.items():
-        need(numbers([factor]), f"loss.{term}", "a number from 0")
-    need(0 < config.loss.patch_fraction <= 1, "loss.patch_fraction", "a share above 0, up to 1")
-    if not any(factor for term, factor in config.loss.items() if term != "patch_fraction"):
-        raise UserError("every loss.* is 0; expected a term above 0, such as loss.directional=1")
-    modes = ", ".join(balancing.MODES)
-    need(config.balancing.mode in balancing.MODES, "balancing.mode", f"one of {modes}")
-    need(numbers([config.balancing.lr]) and config.balancing.lr > 0, "balancing.lr", "above 0")
-    models, factors = config.clip.models, config.clip.weights
-    need(models and all(isinstance(m, str) for m in models), "clip.models", "at least one name")
-    good = len(factors) == len(models) and numbers(factors) and sum(factors) > 0
-    need(good, "clip.weights", f"one number from 0 for each of the {len(models)} clip.models")
-    need(numbers([config.clip.zoom]) and config.clip.zoom >= 1, "clip.zoom", "a number from 1")
-    need(numbers([config.clip.rotate]), "clip.rotate", "degrees from 0")
-    need(numbers([config.clip.shift]), "clip.shift", "a share of a side from 0")
-    known = views.BACKGROUNDS
-    need(config.clip.background in known, "clip.background", f"one of {', '.join(known)}")
-    for field, what in (("lpips", "a VGG-16 with the layers of LPIPS"), ("identity", "an irse50")):
-        given = config[field].weights or not config.loss[field]
-        need(given, f"{field}.weights", f"{what}, which loss.{field} needs")
-    need(config.stop.every >= 0, "stop.every", "steps from 0")
-    for field in ("diversity", "similarity"):
-        need(numbers([config.stop[field]]), f"stop.{field}", "a number from 0")
-        used = config.stop.every or not config.stop[field]
-        need(used, f"stop.{field}", "0 as long as stop.every is 0")
-    need(numbers([config.optimizer.lr]) and config.optimizer.lr > 0, "optimizer.lr", "above 0")
-    need(numbers([config.ema]), "ema", "a number from 0")
-    for field in ("clip", "warmup", "decay"):
-        need(numbers([config.optimizer[field]]), f"optimizer.{field}", "a number from 0")
-    betas = config.optimizer.betas
-    good = numbers(betas) and len(betas) == 2 and max(betas) < 1
-    need(good, "optimizer.betas", "two numbers from 0, below 1")
-    for field, known in (("parity", freezing.PARITIES), ("measure", freezing.MEASURES)):
-        need(config.freeze[field] in known, f"freeze.{field}", f"one of {', '.join(known)}")
-    noises = ("independent", "shared", "const", "none")
-    need(config.generator.noise in noises, "generator.noise", f"one of {', '.join(noises)}")
-    need(0 <= config.generator.mixing <= 1, "generator.mixing", "a share in 0..1")
-    need(config.mesh.data >= 0, "mesh.data", "a number from 0")
-    check_text(config.text)
-
-
-def check_text(text: ConfigDict) -> None:
-    """Refuses texts and pictures that do not go together; UserError names the field."""
-    prompts.check(**{f"text.{field}": text[field] for field in ("source", "target")})
-    factors = text.weights
-    good = all(isinstance(f, int | float) and math.isfinite(f) for f in factors)
-    if len(factors) != len(text.others) or not good:
-        raise UserError(
-            f"text.weights is {factors!r}; expected a number for each of the {len(text.others)} text.others"
-        )
-    if not all(isinstance(other, str) and other.strip() for other in text.others):
-        raise UserError(f"text.others is {text.others!r}; expected texts, such as ('robot',)")
-    if text.source in text.others:
-        raise UserError(f"text.others holds text.source, {text.source!r}; expected other texts")
-    if text.source_images and not text.target_images:
-        raise UserError(
-            f"text.source_images is {text.source_images!r}, but text.target_images is empty; expected both, "
-            "for CLIP's features of pictures and of texts are not to be subtracted"
-        )
-    if text.read_every < 0:
-        raise UserError(f"text.read_every is {text.read_every}; expected steps, or 0 for never")
-    if text.read_every and text.target_images:
-        raise UserError(
-            "text.read_every goes with a target text; with text.target_images no source text is used"
-        )
-
-
 def split_batches(config: ConfigDict) -> dict[str, int]:
     """The batches that the devices share, by field."""
     batches = {"batch_size": config.batch_size}
@@ -395,39 +295,6 @@ def delete_results(workdir: Path) -> None:
     for name in RESULTS:
         path = workdir / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-class Painter:
-    """Draws the source row over the adapted row, from latents fixed over the run."""
-
-    def __init__(
-        self, config: ConfigDict, generator: Generator, workdir: Path, mesh: Mesh | None = None
-    ):
-        samples = config.samples
-
-        def latents(generator):
-            ws = draw_latents(generator, jax.random.key(samples.seed), samples.count)
-            return generator.truncate(ws, samples.truncation)
-
-        self.generator, self.mesh, self.directory = generator, mesh, workdir / "samples"
-        self.ws = jax.jit(latents)(sharding.whole(generator, mesh))
-        self.draw = jax.jit(lambda generator, ws: generator.synthesize(ws))
-        self.source = self.pictures(generator)
-
-    def pictures(self, generator: Generator) -> np.ndarray:
-        """The row of a generator, [n, h, w, 3]."""
-        return np.asarray(self.draw(sharding.whole(generator, self.mesh), self.ws))
-
-    def path(self, step: int) -> Path:
-        """Where the grid of a step stands."""
-        return self.directory / f"step_{step:06d}.png"
-
-    def paint(self, state: TrainState, step: int) -> None:
-        """Writes the grid of a step."""
-        adapted = self.pictures(self.generator.replace(params=state.result))
-        sheet = images.grid(np.concatenate([self.source, adapted]), columns=len(adapted))
-        enlarge = images.enlargement(self.generator.size)
-        sharding.alone(images.save, sheet, self.path(step), enlarge)
 
 
 def fetch(pending: list[tuple[int, Any, Any]], clock: float) -> list[dict[str, Any]]:

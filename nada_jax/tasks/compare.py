@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nada_jax import files, pages, reporting, runs, trees
+from nada_jax import checks, files, pages, reporting, runs, trees
 from nada_jax.errors import UserError
 from nada_jax.tasks import adapt, evaluate
 
@@ -88,7 +88,7 @@ def choose(config: ConfigDict) -> list[str]:
 def check(name: str, cell: ConfigDict, directory: Path) -> None:
     """Refuses a cell that cannot be run as it is, before any other is run; UserError names it."""
     try:
-        adapt.check(cell.adapt)
+        checks.check(cell.adapt)
         evaluate.check(cell.evaluate)
         if cell.adapt.distributed.coordinator:
             raise UserError("adapt.distributed is set; expected one process")

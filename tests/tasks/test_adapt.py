@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from configs import default
-from nada_jax import files, freezing, trees, weights
+from nada_jax import files, freezing, images, prompts, trees, weights
 from nada_jax.errors import UserError
+from nada_jax.steps import draw_latents
 from nada_jax.tasks import adapt
 
 ROOT = Path(__file__).parents[2]
@@ -361,10 +362,10 @@ def test_pictures_in_place_of_the_target_text_lead_the_way(tmp_path):
     """Towards grey pictures, which no text names, another CLIP sees the adapted ones turn too."""
     generator = weights.load_generator("avatar64")
     draw = jax.jit(lambda generator, ws: generator.synthesize(ws))
-    ws = adapt.draw_latents(generator, jax.random.key(5), 24)
+    ws = draw_latents(generator, jax.random.key(5), 24)
     grey = np.asarray(draw(generator, ws[:16])).mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     for i, picture in enumerate(grey):
-        adapt.images.save(adapt.images.to_uint8(picture), tmp_path / "grey" / f"{i}.png")
+        images.save(images.to_uint8(picture), tmp_path / "grey" / f"{i}.png")
     (tmp_path / "grey" / "notes.txt").write_text("no picture")
     fields = {"text.target_images": str(tmp_path / "grey"), "steps": 60, "batch_size": 4}
     quiet = {"log_every": 60, "sample_every": 60, "checkpoint_every": 60}
@@ -374,7 +375,7 @@ def test_pictures_in_place_of_the_target_text_lead_the_way(tmp_path):
     colour = {name: float(np.std(x, axis=-1).mean()) for name, x in pictures.items()}
     assert colour["after"] < 0.7 * colour["before"], colour
     judge = weights.load_clip("avatar-p8")
-    mean = adapt.prompts.mean_features([judge], [grey])[0]
+    mean = prompts.mean_features([judge], [grey])[0]
     near = {name: judge.embed_images(x) @ mean for name, x in pictures.items()}
     assert np.all(near["after"] > near["before"])
     header = files.read_metadata(tmp_path / "run" / "generator.safetensors")
@@ -433,7 +434,7 @@ def test_steps_never_compile_twice(quick_compile):
     config = small(**{"freeze.strategy": "adaptive", "freeze.k": 2, "freeze.batch_size": 1})
     generator = weights.load_generator("avatar64")
     clip = weights.load_clip("avatar-p16")
-    targets = adapt.prompts.targets(clip, "photo", "zombie")
+    targets = prompts.targets(clip, "photo", "zombie")
     optimizer = adapt.make_optimizer(config, generator)
     recipe = adapt.make_recipe(config)
     state = adapt.init_state(generator, optimizer, recipe)
