@@ -236,6 +236,20 @@ def test_scores_are_how_far_gradient_descent_moves_each_latent(assert_close):
     assert_close(freezing.latent_scores(jax.grad(loss), ws, iterations=3), expected, 1e-5)
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_scores_of_tensors_are_how_far_a_copy_moves_them(relative, assert_close):
+    values = jnp.array([[4.0, -2.0], [0.5, 0.1]])
+    params = {"synthesis": {"b": values[0], "a": {"c": values[1]}}, "mapping": jnp.ones(3)}
+    pull = {"synthesis": {"b": 1.0, "a": {"c": 3.0}}, "mapping": 0.0}
+    gradient = lambda p: jax.tree.map(jnp.multiply, pull, p)  # noqa: E731
+    assert freezing.tensors(params) == ["a.c", "b"]
+    moved = 1 - (1 - 0.01 * np.array([3.0, 1.0])) ** 2
+    lengths = np.array([1.0, 1.0]) if relative else np.array([0.3, 3.0])
+    scores = freezing.tensor_scores(gradient, params, 2, relative)
+    assert_close(scores, moved * lengths, 1e-5)
+    assert freezing.choose(scores, 1).tolist() == ([True, False] if relative else [False, True])
+
+
 def test_choose_takes_the_k_highest():
     chosen = freezing.choose(jnp.array([0.1, 0.5, 0.2, 0.4]), 2)
     assert chosen.tolist() == [False, True, False, True]

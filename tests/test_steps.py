@@ -267,11 +267,12 @@ def test_select_scores_the_pull_of_the_bare_target_text(frozen, adapted, assert_
 # -- the step -------------------------------------------------------------------------------------------
 
 
-def test_low_memory_computes_the_same(frozen_one, adapted, quick_compile):
+@pytest.mark.parametrize("strategy", ["adaptive", "adaptive_parameters"])
+def test_low_memory_computes_the_same(strategy, frozen_one, adapted, quick_compile):
     ws = draw_latents(frozen_one.generator, jax.random.key(5), 6)
     results = []
     for low_memory in (False, True):
-        recipe = Recipe(batch_size=2, k=2, noise="none", low_memory=low_memory)
+        recipe = Recipe(batch_size=2, strategy=strategy, k=2, noise="none", low_memory=low_memory)
         loss = jax.value_and_grad(make_loss(recipe), has_aux=True)
 
         def run(params, recipe=recipe, loss=loss):

@@ -154,7 +154,10 @@ def write(
         for cell in done
     ]
     reporting.write_metrics(workdir / "metrics.jsonl", rows)
+    trained = {model for cell in config.cells.values() for model in cell.adapt.clip.models}
     notes = [
+        f"Trained with {', '.join(sorted(trained))}; judged by {config.evaluate.judge}, on "
+        f"{config.evaluate.samples} pictures of each.",
         f"{len(done)} of {len(cells)} cells are finished. Small print: intervals of "
         f"{config.evaluate.confidence:.0%} over the drawn latents, not over training runs.",
         "The best of a group is marked only where its interval lies apart from those of all others. What "
