@@ -407,7 +407,7 @@ def describe(result: dict[str, Any], config: ConfigDict) -> str:
     rows = []
     for name, measured in result["metrics"].items():
         better, meaning = MEANINGS[name]
-        numbers = {key: f"{value:.4f}" for key, value in measured.items()}
+        numbers = {key: f"{value:z.4f}" for key, value in measured.items()}
         rows.append(
             {
                 "metric": name,
