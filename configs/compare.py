@@ -23,8 +23,12 @@ def get_config(variant: str = "") -> ConfigDict:
     add(config, "Layers", "none")
     add(config, "Layers", "phase_all", {"freeze.strategy": "phase", "freeze.phase": "all"})
     add(config, "Layers", "late", {"freeze.strategy": "late", "freeze.k": 4})
-    for strategy in ("adaptive", "adaptive_modulation", "adaptive_parameters"):
+    for strategy in ("adaptive", "adaptive_modulation"):
         add(config, "Layers", strategy, {"freeze.strategy": strategy, "freeze.k": 6})
+    epochs = {"freeze.k": 6, "freeze.every": 10, "freeze.iterations": 3}
+    add(
+        config, "Layers", "adaptive_parameters", {"freeze.strategy": "adaptive_parameters"} | epochs
+    )
     for strategy in ("style_space", "low_rank"):
         add(config, "Layers", strategy, {"freeze.strategy": strategy})
 
@@ -46,6 +50,10 @@ def get_config(variant: str = "") -> ConfigDict:
         texts = {"text.source": "photo", "text.target": target}
         # All are judged by the shortest, or their figures could not be compared.
         add(config, "Prompts", target.replace(" ", "_"), texts, {"text.target": "joker"})
+
+    add(config, "Seeds", "none")  # how far two runs of one recipe lie apart
+    add(config, "Seeds", "seed_1", {"seed": 1})
+    add(config, "Seeds", "seed_2", {"seed": 2})
 
     steps = config.adapt.get_oneway_ref("steps")
     add(config, "Steps", "none")

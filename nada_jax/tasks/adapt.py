@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,9 +103,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
     silent = jax.process_index() > 0
     progress = reporting.Progress(config.steps, step, config.log_every, silent)
     share = trained_share(make_labels(config, generator), state.params)
-    told = " -> ".join(steering.aims(config))
     progress.say(
-        f"{told}: {generator.size} pixels, {share}; "
+        f"{' -> '.join(steering.aims(config))}: {generator.size} pixels, {share}; "
         f"models ready in {time.perf_counter() - began:.0f} s"
     )
     if idle := sharding.idle(mesh, batches):
@@ -161,26 +161,43 @@ def run(config: ConfigDict, workdir: Path) -> int:
         return INTERRUPTED + stopping
     if enough:
         progress.say(f"enough after step {step}: {enough}")
-    adapted = workdir / "generator.safetensors"
+    generator = sharding.whole(generator.replace(params=state.result), mesh)
+    for line in write_results(config, workdir, rows, generator):
+        progress.say(line)
+    progress.say(f"picture: {painter.path(step)} (above: source, below: adapted)")
+    return 0
+
+
+def write_results(
+    config: ConfigDict, workdir: Path, rows: list[dict[str, Any]], adapted: Generator
+) -> Iterator[str]:
+    """Writes plots and weights of a finished run.
+
+    Args:
+      rows: the metrics of its steps.
+      adapted: the generator, whole on every process.
+
+    Yields:
+      A line for people on each of the weights, once they are on disk.
+    """
     if rows:
-        sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", told)
+        title = " -> ".join(steering.aims(config))
+        sharding.alone(reporting.plot_losses, rows, workdir / "loss.png", title)
     if choices := [row for row in rows if "chosen" in row]:
-        names = freezing.candidates(generator.params, generator.num_layers, recipe.strategy)
+        names = freezing.candidates(adapted.params, adapted.num_layers, config.freeze.strategy)
         sharding.alone(reporting.plot_choice, choices, names, workdir / "layers.png")
     facts = {"source": config.generator.weights, "clips": json.dumps(list(config.clip.models))}
     if not config.text.target_images:
         source = (rows or [{}])[-1].get("source_text", config.text.source)
         facts["texts"] = json.dumps([source, config.text.target])
-    source = sharding.whole(generator, mesh)
-    generator = source.replace(params=sharding.whole(state.result, mesh))
-    sharding.alone(functools.partial(weights.save_generator, generator, adapted, **facts))
-    progress.say(f"adapted generator: {adapted}")
+    file = workdir / "generator.safetensors"
+    sharding.alone(functools.partial(weights.save_generator, adapted, file, **facts))
+    yield f"adapted generator: {file}"
     if config.freeze.strategy == "style_space":
-        delta, file = style_delta.between(source, generator), workdir / "style_delta.safetensors"
+        delta = style_delta.between(weights.load_generator(config.generator.weights), adapted)
+        file = workdir / "style_delta.safetensors"
         sharding.alone(functools.partial(weights.save_model, delta, file, **facts))
-        progress.say(f"what was learnt, to be added to the source: {file}")
-    progress.say(f"picture: {painter.path(step)} (above: source, below: adapted)")
-    return 0
+        yield f"what was learnt, to be added to the source: {file}"
 
 
 def split_batches(config: ConfigDict) -> dict[str, int]:
