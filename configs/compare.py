@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     add(config, "Layers", "late", {"freeze.strategy": "late", "freeze.k": 4})
     for strategy in ("adaptive", "adaptive_modulation"):
         add(config, "Layers", strategy, {"freeze.strategy": strategy, "freeze.k": 6})
-    epochs = {"freeze.k": 6, "freeze.every": 10, "freeze.iterations": 3}
+    epochs = {"freeze.k": 6, "freeze.every": 50, "freeze.iterations": 3}
     add(
         config, "Layers", "adaptive_parameters", {"freeze.strategy": "adaptive_parameters"} | epochs
     )
