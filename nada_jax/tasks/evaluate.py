@@ -163,6 +163,8 @@ def check(config: ConfigDict) -> None:
         if not good:
             raise UserError(f"{field} is {value!r}; expected {expected}")
 
+    if not Path(config.judge).expanduser().is_file():
+        weights.find_clip(config.judge, "judge")
     for field in ("batch_size", "clusters", "bootstrap"):
         need(config[field] >= 1, field, config[field], "at least 1")
     need(config.lpips.pairs >= 1, "lpips.pairs", config.lpips.pairs, "at least 1")

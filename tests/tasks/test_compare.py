@@ -150,6 +150,7 @@ def test_a_stopped_cell_stops_the_comparison_with_its_code(
         ({"groups.Layers": ("none", "moon")}, "groups has 'moon'; expected some of none, late"),
         ({"cells.late.adapt.text.target": " "}, "cell late: text.target is blank"),
         ({"evaluate.samples": 1}, "cell none: samples is 1"),
+        ({"evaluate.judge": "moon"}, "cell none: judge='moon' is neither an embedded name"),
         ({"adapt.distributed.coordinator": "auto"}, "cell none: adapt.distributed is set"),
     ],
 )
