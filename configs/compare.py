@@ -29,8 +29,9 @@ def get_config(variant: str = "") -> ConfigDict:
     add(
         config, "Layers", "adaptive_parameters", {"freeze.strategy": "adaptive_parameters"} | epochs
     )
-    for strategy in ("style_space", "low_rank"):
-        add(config, "Layers", strategy, {"freeze.strategy": strategy})
+    # Few numbers have to go further: with the others' rate both change next to nothing.
+    for strategy, lr in (("style_space", 0.01), ("low_rank", 0.003)):
+        add(config, "Layers", strategy, {"freeze.strategy": strategy, "optimizer.lr": lr})
 
     add(config, "Loss weights", "none")
     for mode in ("fixed", "learned", "uncertainty"):
