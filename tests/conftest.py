@@ -142,6 +142,14 @@ def tiny_generator(random_generator):
 
 
 @pytest.fixture(scope="session")
+def tiny_file(tiny_generator, tmp_path_factory):
+    """Its file: for runs that ask how, not what; their steps compile in a third of the time."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    save_model(tiny_generator, path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def avatar_clip():
     """The embedded avatar-p8."""
     return load_clip("avatar-p8")

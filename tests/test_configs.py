@@ -12,8 +12,11 @@ from nada_jax.errors import UserError
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))
 
 
-# configs/scaling.py has to be the first that starts JAX: see tests/tasks/test_scaling.py.
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "scaling"])
+# configs/scaling.py has to be the first that starts JAX: see tests/tasks/test_scaling.py. The recipes are run whole
+# by tests/tasks/test_recipes.py.
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if name != "scaling" and not name.startswith("nada_")]
+)
 def test_every_config_starts(name, tmp_path, quick_compile):
     config = importlib.import_module(f"configs.{name}").get_config()
     if config.task == "adapt":
