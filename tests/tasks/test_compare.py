@@ -64,8 +64,11 @@ def cells(workdir):
     return [row["cell"] for row in reporting.read_metrics(workdir / "metrics.jsonl")]
 
 
-def test_an_interrupted_comparison_runs_only_what_is_missing(tmp_path, monkeypatch, quick_compile):
+def test_an_interrupted_comparison_runs_only_what_is_missing(
+    tmp_path, tiny_file, monkeypatch, quick_compile
+):
     train, calls = adapt.run, []
+    fields = {"adapt.generator.weights": str(tiny_file)}
 
     def interrupt(config, workdir):
         calls.append(workdir.parent.name)
@@ -75,10 +78,10 @@ def test_an_interrupted_comparison_runs_only_what_is_missing(tmp_path, monkeypat
 
     monkeypatch.setattr(adapt, "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        compare.run(config(), tmp_path)
+        compare.run(config(**fields), tmp_path)
     (first,) = reporting.read_metrics(tmp_path / "metrics.jsonl")
     assert "not run yet" in (tmp_path / "compare.md").read_text()
-    assert compare.run(config(), tmp_path) == 0
+    assert compare.run(config(**fields), tmp_path) == 0
     assert calls == ["none", "late", "late"]
     again, second = reporting.read_metrics(tmp_path / "metrics.jsonl")
     assert first == again and (first["cell"], second["cell"]) == ("none", "late")
