@@ -12,6 +12,13 @@ COUNTS = (
     "steps", "batch_size", "checkpoint_every", "sample_every", "log_every",
     "freeze.iterations", "freeze.batch_size", "freeze.every", "freeze.rank", "samples.count", "mesh.fsdp",
 )  # fmt: skip
+CHOICES = {
+    "balancing.mode": balancing.MODES,
+    "clip.background": views.BACKGROUNDS,
+    "freeze.parity": freezing.PARITIES,
+    "freeze.measure": freezing.MEASURES,
+    "generator.noise": ("independent", "shared", "const", "none"),
+}
 
 
 def check(config: ConfigDict) -> None:
@@ -25,6 +32,8 @@ def check(config: ConfigDict) -> None:
 
     for field in COUNTS:
         need(values[field] >= 1, field, "at least 1")
+    for field, known in CHOICES.items():
+        need(values[field] in known, field, f"one of {', '.join(known)}")
 
     def numbers(values) -> bool:
         return all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values)
@@ -37,8 +46,6 @@ def check(config: ConfigDict) -> None:
     need(0 < config.loss.patch_fraction <= 1, "loss.patch_fraction", "a share above 0, up to 1")
     if not any(factor for term, factor in config.loss.items() if term != "patch_fraction"):
         raise UserError("every loss.* is 0; expected a term above 0, such as loss.directional=1")
-    modes = ", ".join(balancing.MODES)
-    need(config.balancing.mode in balancing.MODES, "balancing.mode", f"one of {modes}")
     need(numbers([config.balancing.lr]) and config.balancing.lr > 0, "balancing.lr", "above 0")
     models, factors = config.clip.models, config.clip.weights
     need(models and all(isinstance(m, str) for m in models), "clip.models", "at least one name")
@@ -47,8 +54,6 @@ def check(config: ConfigDict) -> None:
     need(numbers([config.clip.zoom]) and config.clip.zoom >= 1, "clip.zoom", "a number from 1")
     need(numbers([config.clip.rotate]), "clip.rotate", "degrees from 0")
     need(numbers([config.clip.shift]), "clip.shift", "a share of a side from 0")
-    known = views.BACKGROUNDS
-    need(config.clip.background in known, "clip.background", f"one of {', '.join(known)}")
     for field, what in (("lpips", "a VGG-16 with the layers of LPIPS"), ("identity", "an irse50")):
         given = config[field].weights or not config.loss[field]
         need(given, f"{field}.weights", f"{what}, which loss.{field} needs")
@@ -64,10 +69,6 @@ def check(config: ConfigDict) -> None:
     betas = config.optimizer.betas
     good = numbers(betas) and len(betas) == 2 and max(betas) < 1
     need(good, "optimizer.betas", "two numbers from 0, below 1")
-    for field, known in (("parity", freezing.PARITIES), ("measure", freezing.MEASURES)):
-        need(config.freeze[field] in known, f"freeze.{field}", f"one of {', '.join(known)}")
-    noises = ("independent", "shared", "const", "none")
-    need(config.generator.noise in noises, "generator.noise", f"one of {', '.join(noises)}")
     need(0 <= config.generator.mixing <= 1, "generator.mixing", "a share in 0..1")
     need(config.mesh.data >= 0, "mesh.data", "a number from 0")
     check_text(config.text)

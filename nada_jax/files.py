@@ -57,22 +57,23 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays by name, and the header's metadata; UserError where the file is not a whole one."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return arrays, file.metadata() or {}
-    except (safetensors.SafetensorError, AttributeError) as error:  # of float8, which numpy lacks
-        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    with _opened(path) as file:
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return arrays, file.metadata() or {}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The header's metadata alone; UserError where the file is not a whole one."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safetensors.safe_open]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except safetensors.SafetensorError as error:
+            yield file
+    except (safetensors.SafetensorError, AttributeError) as error:  # of float8, which numpy lacks
         raise UserError(f"{path} is not a whole safetensors file: {error}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error

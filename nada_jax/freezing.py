@@ -98,10 +98,7 @@ def trained_layers(
         return dict.fromkeys(layers, "train")
     if strategy not in STRATEGIES:
         raise UserError(f"freeze.strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}")
-    if not 1 <= k <= num_layers:
-        raise UserError(
-            f"freeze.k is {k}; this generator has {num_layers} latents, give 1..{num_layers}"
-        )
+    _check_k(k, num_layers, "latents")
     latents = latent_of_layer(num_layers, parity)
     if strategy == "late":
         return {name: "train" for name, j in latents.items() if j >= num_layers - k}
@@ -125,11 +122,8 @@ def labels(
       UserError: as `trained_layers`.
     """
     if strategy == "adaptive_parameters":
-        names, k = tensors(params), choice.get("k", 1)
-        if not 1 <= k <= len(names):
-            raise UserError(
-                f"freeze.k is {k}; this generator has {len(names)} tensors, give 1..{len(names)}"
-            )
+        names = tensors(params)
+        _check_k(choice.get("k", 1), len(names), "tensors")
         trained = {f"synthesis.{name}": f"tensor_{j}" for j, name in enumerate(names)}
         flat = trees.flatten(params)
         return trees.unflatten({path: trained.get(path, FROZEN) for path in flat})
@@ -144,6 +138,12 @@ def labels(
         return trained.get(layer, FROZEN) if trains else FROZEN
 
     return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _check_k(k: int, count: int, what: str) -> None:
+    """Refuses a choice of k out of `count`."""
+    if not 1 <= k <= count:
+        raise UserError(f"freeze.k is {k}; this generator has {count} {what}, give 1..{count}")
 
 
 def tensors(params: Mapping[str, Any]) -> list[str]:

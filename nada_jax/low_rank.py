@@ -26,7 +26,7 @@ def add(params: Mapping[str, Any], rank: int, key: jax.Array) -> dict[str, Any]:
       params | {"low_rank": {"conv_0": {"down": [9 i, r], "up": [r, o]}, ...}}.
     """
     factors = {}
-    for layer in _convs(params):
+    for layer in (name for name in params["synthesis"] if name.startswith("conv_")):
         *window, channels = params["synthesis"][layer]["weight"].shape
         key, own = jax.random.split(key)
         down = jax.random.normal(own, (window[0] * window[1] * window[2], rank)) / rank**0.5
@@ -51,7 +51,3 @@ def labels(num_layers: int, label: str) -> dict[str, Any]:
     """The label of every factor, as a tree like what `add` adds."""
     convs = [f"conv_{i}" for i in range(num_layers - 1)]
     return {FACTORS: {layer: {"down": label, "up": label} for layer in convs}}
-
-
-def _convs(params: Mapping[str, Any]) -> list[str]:
-    return [layer for layer in params["synthesis"] if layer.startswith("conv_")]

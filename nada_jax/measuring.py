@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.experimental.compilation_cache import compilation_cache
 
-from nada_jax import freezing
+from nada_jax import freezing, low_rank
 from nada_jax.steps import Frozen, draw_latents, guidance, init_state, select
 from nada_jax.workloads import Workload
 
@@ -227,7 +227,9 @@ def step_parts(
     Yields:
       A name out of `PARTS`, and call and carry for `milliseconds`.
     """
-    recipe, generator, params = cell.recipe, frozen.generator, frozen.generator.params
+    recipe, generator = cell.recipe, frozen.generator
+    state = init_state(generator, cell.optimizer, recipe)
+    params = state.params
     shape = (2, cell.batch_size, generator.size, generator.size, 3)
     source, adapted = jax.random.uniform(key, shape, minval=-1.0)
     ws = jax.jit(draw_latents, static_argnums=2)(generator, key, cell.batch_size)
@@ -265,7 +267,8 @@ def step_parts(
             params = jax.tree.map(
                 lambda a, b: b if a is None else a, trained, rest, is_leaf=lambda x: x is None
             )
-            adapted = generator.replace(params=params, remat=recipe.low_memory)
+            merged = low_rank.merge(params)
+            adapted = generator.replace(params=merged, remat=recipe.low_memory)
             return adapted.synthesize(ws, key)
 
         images, pull = jax.vjp(draw, trained)
@@ -286,8 +289,9 @@ def step_parts(
         updates, opt_state = optimizer.update(grads, opt_state, params, chosen=chosen)
         return optax.apply_updates(params, updates), opt_state
 
-    state = init_state(generator, optimizer, recipe)
-    carry, chosen = (state.params, state.opt_state), jnp.arange(generator.num_layers) < recipe.k
+    # The call takes over what it is given, and the gradients are still needed.
+    carry = jax.tree.map(jnp.copy, params), state.opt_state
+    chosen = jnp.arange(state.chosen.size) < recipe.k
     # The parameters stand for their gradients: same shapes, and not all zero.
     update = jax.jit(optimize, donate_argnums=0).lower(carry, params, chosen).compile()
     yield "optimizer", lambda carry: update(carry, params, chosen), carry

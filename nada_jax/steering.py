@@ -1,5 +1,6 @@
 """Where an adaptation goes: texts, example pictures, and what CLIP reads off the source's own pictures."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -38,7 +39,6 @@ class Steering:
         if text.read_every:
             words = source_text.vocabulary(text.vocabulary)
             self.words = [word for word in words if word not in self.texts]
-            self._features = source_text.embed(self.clips, self.words)
 
     def targets(self, source: str) -> tuple[Targets, ...]:
         """What is asked of pictures where `source` says what they show now, for each CLIP."""
@@ -60,6 +60,11 @@ class Steering:
         means = prompts.mean_features(self.clips, self._pictures(1 + epoch))
         scores = source_text.scores(means, self._features, self.clip_weights)
         return self.words[int(np.argmax(scores))]
+
+    @functools.cached_property
+    def _features(self) -> list[jax.Array]:
+        """What each clip makes of the vocabulary; for those who read alone."""
+        return source_text.embed(self.clips, self.words)
 
     def _pictures(self, number: int) -> list[np.ndarray]:
         """Pictures of the source generator, other ones for each number."""

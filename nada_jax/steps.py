@@ -191,15 +191,14 @@ def picture_terms(
     source: jax.Array, adapted: jax.Array, frozen: Frozen, recipe: Recipe
 ) -> dict[str, jax.Array]:
     """The mean losses of whole pictures without a CLIP, by name; see `guidance`."""
-    again = jax.checkpoint if recipe.low_memory else lambda function: function
     terms = {}
     if recipe.l2:
         terms["l2"] = jnp.mean(pixel.l2(source, adapted))
     if recipe.lpips:
-        terms["lpips"] = jnp.mean(again(frozen.vgg.lpips)(source, adapted))
+        terms["lpips"] = jnp.mean(computed_again(frozen.vgg.lpips, recipe)(source, adapted))
     if recipe.identity:
-        faces = (again(frozen.face.embed_images)(images) for images in (source, adapted))
-        terms["identity"] = jnp.mean(identity.identity(*faces))
+        embed = computed_again(frozen.face.embed_images, recipe)
+        terms["identity"] = jnp.mean(identity.identity(embed(source), embed(adapted)))
     return terms
 
 
@@ -233,9 +232,13 @@ def clip_terms(
 
 
 def embedder(clip: Clip, recipe: Recipe) -> Callable[[jax.Array], jax.Array]:
-    """Pictures -> features. With `low_memory` a gradient keeps nothing inside of the clip."""
-    embed = functools.partial(clip.embed_images, antialias=recipe.antialias)
-    return jax.checkpoint(embed) if recipe.low_memory else embed
+    """Pictures -> features."""
+    return computed_again(functools.partial(clip.embed_images, antialias=recipe.antialias), recipe)
+
+
+def computed_again(network: Callable[..., jax.Array], recipe: Recipe) -> Callable[..., jax.Array]:
+    """The same network; with `low_memory` a gradient keeps nothing inside of it."""
+    return jax.checkpoint(network) if recipe.low_memory else network
 
 
 def select(
@@ -266,7 +269,7 @@ def select(
     parts = len(ws) // math.gcd(len(ws), recipe.batch_size) if recipe.low_memory else 1
 
     def piece(i, ws):
-        own = noise if isinstance(noise, str) or parts == 1 else jax.random.fold_in(noise, i)
+        own = noise if isinstance(noise, str) else jax.random.fold_in(noise, i)
         return ws.reshape(-1, parts, *ws.shape[1:])[:, i], own
 
     def of_latents(here):

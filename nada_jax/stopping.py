@@ -8,10 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from nada_jax import metrics, sharding, weights
+from nada_jax import metrics, sharding
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator
-from nada_jax.steering import Steering
 from nada_jax.steps import draw_latents
 
 PICTURES = 32
@@ -24,18 +23,16 @@ class Watch:
     Args:
       config: all of `configs/default.py`.
       generator: the source, on this process's own device.
+      clip: what looks.
+      target: what is asked for, a unit feature of this clip [d].
     """
 
-    def __init__(self, config: ConfigDict, generator: Generator):
-        name = config.stop.clip or config.clip.models[0]
-        clip = weights.load_clip(name, precision=config.precision, field="stop.clip")
-        steer = Steering(config, generator, [clip])
-        self.target = steer.targets(config.text.source)[0].target
+    def __init__(self, config: ConfigDict, generator: Generator, clip: Clip, target: jax.Array):
         self.limits = {
             "diversity_kept": config.stop.diversity,
             "similarity": config.stop.similarity,
         }
-        self.clip, self.generator = clip.without_texts(), generator
+        self.clip, self.target, self.generator = clip, target, generator
         self.ws = np.asarray(draw_latents(generator, jax.random.key(SEED), PICTURES))
         self.diversity, _ = self._measure(generator)
 

@@ -161,21 +161,26 @@ def run(config: ConfigDict, workdir: Path) -> int:
         return INTERRUPTED + stopping
     if enough:
         progress.say(f"enough after step {step}: {enough}")
-    generator = sharding.whole(generator.replace(params=state.result), mesh)
-    for line in write_results(config, workdir, rows, generator):
+    source = sharding.whole(generator, mesh)
+    adapted = source.replace(params=sharding.whole(state.result, mesh))
+    for line in write_results(config, workdir, rows, source, adapted):
         progress.say(line)
     progress.say(f"picture: {painter.path(step)} (above: source, below: adapted)")
     return 0
 
 
 def write_results(
-    config: ConfigDict, workdir: Path, rows: list[dict[str, Any]], adapted: Generator
+    config: ConfigDict,
+    workdir: Path,
+    rows: list[dict[str, Any]],
+    source: Generator,
+    adapted: Generator,
 ) -> Iterator[str]:
     """Writes plots and weights of a finished run.
 
     Args:
       rows: the metrics of its steps.
-      adapted: the generator, whole on every process.
+      source, adapted: the generators, whole on every process.
 
     Yields:
       A line for people on each of the weights, once they are on disk.
@@ -188,14 +193,13 @@ def write_results(
         sharding.alone(reporting.plot_choice, choices, names, workdir / "layers.png")
     facts = {"source": config.generator.weights, "clips": json.dumps(list(config.clip.models))}
     if not config.text.target_images:
-        source = (rows or [{}])[-1].get("source_text", config.text.source)
-        facts["texts"] = json.dumps([source, config.text.target])
+        source_text = (rows or [{}])[-1].get("source_text", config.text.source)
+        facts["texts"] = json.dumps([source_text, config.text.target])
     file = workdir / "generator.safetensors"
     sharding.alone(functools.partial(weights.save_generator, adapted, file, **facts))
     yield f"adapted generator: {file}"
     if config.freeze.strategy == "style_space":
-        delta = style_delta.between(weights.load_generator(config.generator.weights), adapted)
-        file = workdir / "style_delta.safetensors"
+        delta, file = style_delta.between(source, adapted), workdir / "style_delta.safetensors"
         sharding.alone(functools.partial(weights.save_model, delta, file, **facts))
         yield f"what was learnt, to be added to the source: {file}"
 
@@ -219,9 +223,17 @@ def load(config: ConfigDict) -> tuple[Frozen, Steering | None, Watch | None]:
         face = weights.load_model(Irse50, config.identity.weights, field="identity.weights")
     if config.loss.lpips:
         vgg = weights.load_lpips(config.lpips.weights, field="lpips.weights")
+    watch = None
+    if config.stop.every:
+        judge, asked = clips[0], targets[0]
+        if config.stop.clip:
+            judge = weights.load_clip(
+                config.stop.clip, precision=config.precision, field="stop.clip"
+            )
+            (asked,) = Steering(config, generator, [judge]).targets(config.text.source)
+        watch = Watch(config, generator, judge.without_texts(), asked.target)
     clips = tuple(clip.without_texts() for clip in clips)
     frozen = Frozen(generator, clips, targets, face, vgg)
-    watch = Watch(config, generator) if config.stop.every else None
     # The text towers, which are half of a clip, stay where texts are still read alone.
     return frozen, steer if config.text.read_every else None, watch
 
