@@ -66,6 +66,7 @@ def comparison(
     groups: Mapping[str, Sequence[Cell]],
     meanings: Mapping[str, tuple[str, str]],
     notes: Sequence[str] = (),
+    plot: Path | None = None,
 ) -> str:
     """The page.
 
@@ -74,6 +75,7 @@ def comparison(
       groups: heading -> cells; a cell may stand in several.
       meanings: metric -> which direction is good ("higher", "lower" or ""), what it is.
       notes: paragraphs below the title.
+      plot: a PNG file of all cells, shown below their table.
 
     Returns:
       HTML.
@@ -87,6 +89,7 @@ def comparison(
         notes="".join(f"<p>{escape(note)}</p>\n" for note in notes),
         table=_table(groups, shown, places),
         meanings=_meanings(shown),
+        plot=_image(plot, "all cells") if plot else "",
         strips="\n".join(_strip(name, group) for name, group in groups.items()),
         cells="\n".join(_card(cell, places[cell.name]) for cell in cells.values()),
     )
@@ -184,6 +187,11 @@ def _uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def _image(path: Path, told: str) -> str:
+    """A PNG file, within the page."""
+    return f'<img src="{_uri(path.read_bytes(), "png")}" alt="{escape(told)}">'
+
+
 def _card(cell: Cell, place: str) -> str:
     """One cell: what it is, and its plots."""
     lines = [" → ".join(cell.texts) + (f"; {cell.changes}" if cell.changes else "")]
@@ -191,10 +199,7 @@ def _card(cell: Cell, place: str) -> str:
         lines.append("judged by " + " → ".join(cell.judged))
     if cell.state:
         lines.append(cell.state)
-    plots = [
-        f'<img src="{_uri(path.read_bytes(), "png")}" alt="{escape(path.stem)} of {escape(cell.name)}">'
-        for path in cell.plots
-    ]
+    plots = [_image(path, f"{path.stem} of {cell.name}") for path in cell.plots]
     told = "".join(f"<p>{escape(line)}</p>" for line in lines)
     return (
         f'<article id="{place}">\n<h3>{escape(cell.name)}</h3>\n{told}\n'
@@ -250,6 +255,7 @@ $notes
 $table
 </div>
 $meanings
+$plot
 <h2>The same latents side by side</h2>
 $strips
 <h2>Cells</h2>

@@ -1,6 +1,7 @@
 """What a run tells: progress, metrics, plots."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -150,21 +151,60 @@ def plot_choice(
     _save(figure, path)
 
 
-def _panels(count: int = 1) -> tuple[Any, Sequence[Any]]:
-    """A figure and its panels, one below the other."""
+def plot_intervals(
+    groups: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
+    x: str,
+    y: str,
+    path: str | os.PathLike,
+) -> None:
+    """Draws one metric over another, a panel for each group, as PNG.
+
+    Args:
+      groups: heading -> name -> metric -> {"value", "low", "high"}; what lacks one of the two is left out.
+      x, y: metrics of the axes, which all panels share.
+    """
+    figure, panels = _panels(len(groups), columns=2)
+    figure.supxlabel(x)
+    figure.supylabel(y)
+    for panel, (heading, found) in zip(panels, groups.items(), strict=False):
+        for count, (name, metrics) in enumerate(found.items()):
+            marker = "osD^v"[count // 10 % 5]  # colours come again after ten
+            if x in metrics and y in metrics:
+                at, bars = zip(*(_bar(metrics[metric]) for metric in (x, y)), strict=True)
+                panel.errorbar(*at, xerr=bars[0], yerr=bars[1], fmt=marker, label=name)
+        panel.set(title=heading)
+        panel.grid(alpha=0.3)
+        if panel.has_data():
+            panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    for panel in panels[len(groups) :]:
+        panel.set_axis_off()
+    _save(figure, path)
+
+
+def _bar(measured: Mapping[str, float]) -> tuple[float, list[list[float]]]:
+    """A value, and how far its interval reaches below and above it."""
+    value = measured["value"]
+    return value, [[max(0.0, value - measured["low"])], [max(0.0, measured["high"] - value)]]
+
+
+def _panels(count: int = 1, columns: int = 1) -> tuple[Any, Sequence[Any]]:
+    """A figure and its panels, by rows; those below each other share an axis, in several columns all share both."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot  # half a second that only plots need
 
+    rows = math.ceil(count / columns)
     figure, panels = pyplot.subplots(
-        count,
-        figsize=(8, 2 + 2.5 * count),
+        rows,
+        columns,
+        figsize=(8 if columns == 1 else 6 * columns, 2 + 2.5 * rows),
         layout="constrained",
         sharex=True,
+        sharey=columns > 1,
         squeeze=False,
     )
-    return figure, panels[:, 0]
+    return figure, panels.ravel()
 
 
 def _save(figure: Any, path: str | os.PathLike) -> None:

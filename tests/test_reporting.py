@@ -67,3 +67,26 @@ def test_the_plot_shows_the_loss_and_every_term(tmp_path):
         colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
     lines = {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C)}  # of three curves
     assert lines <= {tuple(colour) for colour in colours.tolist()}
+
+
+def test_intervals_are_drawn_where_they_lie_a_panel_for_each_group(tmp_path):
+    def cell(x, y):
+        return {m: {"value": v, "low": v - 0.1, "high": v + 0.1} for m, v in (("x", x), ("y", y))}
+
+    groups = {"one": {"a": cell(0.0, 0.0), "b": cell(1.0, 1.0)}, "two": {"c": cell(0.0, 1.0)}}
+    groups["empty"] = {"no y": {"x": cell(0, 0)["x"]}}
+    reporting.plot_intervals(groups, "x", "y", tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as image:
+        picture = np.asarray(image.convert("RGB"), int)
+
+    def find(colour, half):
+        """Places of so coloured pixels of the left or right half, from its upper left corner."""
+        width = picture.shape[1] // 2
+        part = picture[: len(picture) // 2, half * width : (half + 1) * width]
+        return np.argwhere(np.abs(part - colour).sum(axis=-1) < 30)
+
+    blue, orange = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)
+    a, b, c = (find(*at).mean(axis=0) for at in ((blue, 0), (orange, 0), (blue, 1)))
+    assert a[0] > b[0] + 50 and a[1] < b[1] - 50  # a below and left of b
+    assert abs(c[0] - b[0]) < 30 and abs(c[1] - a[1]) < 60  # c as high as b, as far left as a
+    assert not len(find(orange, 1))

@@ -21,8 +21,8 @@ WAITING = "not run yet"
 def run(config: ConfigDict, workdir: Path) -> int:
     """Runs what is missing of a grid; see `configs/compare.py`.
 
-    Writes config.json and, after every cell, compare.html, compare.md and metrics.jsonl (one object a finished
-    cell). What belongs to a cell stands in cells/NAME: adapt/ and evaluate/ as these tasks leave them, and
+    Writes config.json and, after every cell, compare.html, compare.png (its plot of quality and diversity),
+    compare.md and metrics.jsonl (one object a finished cell). What belongs to a cell stands in cells/NAME: adapt/ and evaluate/ as these tasks leave them, and
     cell.json with the settings, written last. A cell whose cell.json tells the configured settings is not run
     again; one that was interrupted is continued.
 
@@ -168,7 +168,12 @@ def write(
         metric: (better, meaning.format(other=other))
         for metric, (better, meaning) in evaluate.MEANINGS.items()
     }
-    page = pages.comparison("Comparison", groups, meanings, notes)
+    plot = workdir / "compare.png"
+    points = {
+        heading: {cell.name: cell.metrics for cell in group} for heading, group in groups.items()
+    }
+    reporting.plot_intervals(points, "similarity", "diversity_kept", plot)
+    page = pages.comparison("Comparison", groups, meanings, notes, plot)
     files.write_text(workdir / "compare.html", page)
     files.write_text(workdir / "compare.md", table(groups, meanings))
 
