@@ -1,7 +1,6 @@
 """Adapts a generator to a target text: the main job, StyleGAN-NADA (Gal et al. 2022)."""
 
 import functools
-import json
 import math
 import shutil
 import time
@@ -18,6 +17,7 @@ from ml_collections import ConfigDict
 from nada_jax import checks, freezing, reporting, runs, sharding, steering, weights
 from nada_jax.checkpoints import Checkpoints
 from nada_jax.errors import UserError
+from nada_jax.lineage import Lineage
 from nada_jax.models import style_delta
 from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import Generator
@@ -191,10 +191,9 @@ def write_results(
     if choices := [row for row in rows if "chosen" in row]:
         names = freezing.candidates(adapted.params, adapted.num_layers, config.freeze.strategy)
         sharding.alone(reporting.plot_choice, choices, names, workdir / "layers.png")
-    facts = {"source": config.generator.weights, "clips": json.dumps(list(config.clip.models))}
-    if not config.text.target_images:
-        source_text = (rows or [{}])[-1].get("source_text", config.text.source)
-        facts["texts"] = json.dumps([source_text, config.text.target])
+    text = (rows or [{}])[-1].get("source_text", config.text.source)
+    texts = (text, "" if config.text.target_images else config.text.target)
+    facts = Lineage(config.generator.weights, texts, config.clip.models).header()
     file = workdir / "generator.safetensors"
     sharding.alone(functools.partial(weights.save_generator, adapted, file, **facts))
     yield f"adapted generator: {file}"

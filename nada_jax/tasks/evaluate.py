@@ -4,7 +4,6 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import files, images, metrics, prompts, registry, reporting, runs, weights
+from nada_jax import (
+    files,
+    images,
+    lineage,
+    looking,
+    metrics,
+    prompts,
+    registry,
+    reporting,
+    runs,
+    weights,
+)
 from nada_jax.errors import UserError
+from nada_jax.lineage import Lineage
 from nada_jax.losses import clip as clip_losses
-from nada_jax.losses import identity
 from nada_jax.models.clip import Clip
 from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import Generator
@@ -25,7 +35,6 @@ from nada_jax.steps import draw_latents
 
 FEWEST, MOST = 8, 10_000  # pictures; of pairs there are so many squared
 FID_RESAMPLES = 100  # each takes the eigenvalues of two matrices [d, d]
-COLUMNS, ROWS = 8, 3  # of the sheets of pictures; a row is drawn at once
 CONTROL_TARGET = "pencil sketch"  # what a generator by name, which nobody adapted, is held against
 
 MEANINGS = {  # metric -> which direction is good, what it is
@@ -76,7 +85,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     reporting.write_metrics(workdir / "metrics.jsonl", [row])
     for name, pictures in sheets.items():
         path, enlarge = workdir / "samples" / f"{name}.png", images.enlargement(pictures.shape[1])
-        images.save(images.grid(pictures, COLUMNS), path, enlarge)
+        images.save(images.grid(pictures, looking.COLUMNS), path, enlarge)
     print(report)
     print(f"numbers: {workdir / 'evaluation.json'}")
     print(f"report: {workdir / 'evaluation.md'}")
@@ -99,11 +108,11 @@ def measure(config: ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """
     began = time.perf_counter()
     check(config)
-    facts = read_facts(config)
-    source, adapted = load_pair(config, facts["source"])
+    known = find_lineage(config)
+    source, adapted = load_pair(config, known.source)
     judge = weights.load_clip(config.judge, precision=config.precision, field="judge")
-    direction = prompts.text_direction(judge, *facts["texts"])
-    texts = jnp.stack([prompts.mean_feature(judge, text) for text in facts["texts"]])
+    direction = prompts.text_direction(judge, *known.texts)
+    texts = jnp.stack([prompts.mean_feature(judge, text) for text in known.texts])
     judge = judge.without_texts()
     face, vgg = load_networks(config)
     real = embed_folder(config, judge, source.size) if config.folder else None
@@ -111,8 +120,8 @@ def measure(config: ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     draw = jax.jit(draw_latents, static_argnums=2)
     ws = draw(source, jax.random.key(config.seed), config.samples)
     ws = np.asarray(source.truncate(ws, config.truncation))
-    look = functools.partial(_look, source, adapted, judge, face)
-    seen = _batched(look, config.batch_size, ws, tell="pairs of pictures")
+    look = functools.partial(looking.look, source, adapted, judge, face)
+    seen = looking.batched(look, config.batch_size, ws, tell="pairs of pictures")
     before, after = seen["source"], seen["adapted"]
 
     random = np.random.default_rng(config.seed)
@@ -120,7 +129,8 @@ def measure(config: ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     counts = metrics.resamples(random, config.bootstrap, config.samples)
     replicates = compare(counts, before, after, labels, *jax.device_get((direction, texts)))
     if vgg is not None:
-        distances = lpips_within(config, random, adapted, vgg, ws, labels)
+        sizes = {"most": config.lpips.pairs, "batch_size": config.batch_size}
+        distances = looking.lpips_within(adapted, vgg, ws, labels, random, **sizes)
         replicates["cluster_lpips"] = metrics.within(counts, distances, labels)
     if face is not None:
         replicates["identity"] = metrics.mean(counts, seen["identity"])
@@ -136,15 +146,15 @@ def measure(config: ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     replicates["clip_fid"] = metrics.fid(other_counts[few], counts[few], others, after)
 
     sheets = {
-        "grid": draw_pairs(source, adapted, ws),
-        "clusters": draw_clusters(adapted, ws, after, labels),
+        "grid": looking.draw_pairs(source, adapted, ws),
+        "clusters": looking.draw_clusters(adapted, ws, after, labels),
     }
     return {
-        "source": facts["source"],
+        "source": known.source,
         "adapted": config.generator.weights,
-        "texts": facts["texts"],
+        "texts": known.texts,
         "judge": config.judge,
-        "judge_trained": None if facts["clips"] is None else config.judge in facts["clips"],
+        "judge_trained": None if known.clips is None else config.judge in known.clips,
         "samples": config.samples,
         "folder": config.folder or None,
         "metrics": {
@@ -179,12 +189,10 @@ def check(config: ConfigDict) -> None:
     need(math.isfinite(psi) and psi != 0, "truncation", psi, expected)
 
 
-def read_facts(config: ConfigDict) -> dict[str, Any]:
+def find_lineage(config: ConfigDict) -> Lineage:
     """Says what was adapted to what, and which CLIPs took part in it.
 
-    Returns:
-      {"source": weights, "texts": [source, target], "clips": names, or None where they are unknown}. The
-      config comes first, then the header of the adapted generator's file.
+    The config comes first, then the header of the adapted generator's file.
 
     Raises:
       UserError: neither says it.
@@ -192,23 +200,15 @@ def read_facts(config: ConfigDict) -> dict[str, Any]:
     name = config.generator.weights
     path = weights.find_generator(name)
     published = registry.GENERATORS.get(name)
-    known: dict[str, Any] = {"source": "", "texts": ["", ""], "clips": None}
+    known = Lineage()
     if name in registry.EMBEDDED or published:
         text = published.source_text if published else registry.EMBEDDED[name][2]
-        known = {"source": name, "texts": [text, CONTROL_TARGET], "clips": []}
+        known = Lineage(name, (text, CONTROL_TARGET), ())
     elif path.suffix == ".safetensors":
-        header = files.read_metadata(path)
-        if "texts" in header:  # a converted file names as its source what it was converted from
-            known |= {"source": header.get("source", ""), "texts": _strings(path, header, "texts")}
-        if "clips" in header:
-            known["clips"] = _strings(path, header, "clips")
-    source = config.source.weights or known["source"]
-    texts = [
-        given or told
-        for given, told in zip(
-            (config.text.source, config.text.target), known["texts"], strict=True
-        )
-    ]
+        known = lineage.read(path)
+    source = config.source.weights or known.source
+    own = config.text.source, config.text.target
+    texts = tuple(given or told for given, told in zip(own, known.texts, strict=True))
     fields = {"source.weights": source, "text.source": texts[0], "text.target": texts[1]}
     for field, value in fields.items():
         if not value:
@@ -216,22 +216,7 @@ def read_facts(config: ConfigDict) -> dict[str, Any]:
                 f"{field} is empty, and the file of generator.weights={name!r} does not tell it; "
                 "expected " + ("a generator" if field == "source.weights" else "a text")
             )
-    return {"source": source, "texts": texts, "clips": known["clips"]}
-
-
-def _strings(path: Path, header: dict[str, str], key: str) -> list[str]:
-    """A list of strings out of a header, which a stranger may have written; two of them for texts."""
-    try:
-        value = json.loads(header[key])
-    except (ValueError, RecursionError):
-        value = None
-    whole = isinstance(value, list) and all(isinstance(x, str) for x in value)
-    if not whole or (key == "texts" and len(value) != 2):
-        raise UserError(
-            f"{path}: its header says {key}={header[key]!r:.80}; expected a list of "
-            + ("two texts" if key == "texts" else "names")
-        )
-    return value
+    return Lineage(source, texts, known.clips)
 
 
 def load_pair(config: ConfigDict, source: str) -> tuple[Generator, Generator]:
@@ -261,35 +246,6 @@ def load_networks(config: ConfigDict) -> tuple[Irse50 | None, Vgg | None]:
     if config.lpips.weights:
         vgg = weights.load_lpips(config.lpips.weights, field="lpips.weights")
     return face, vgg
-
-
-@jax.jit
-def _look(
-    source: Generator, adapted: Generator, judge: Clip, face: Irse50 | None, ws: jax.Array
-) -> dict[str, jax.Array]:
-    """Features of both pictures of latents ws [b, l, w_dim], and the likeness of their faces."""
-    pictures = {"source": source.synthesize(ws), "adapted": adapted.synthesize(ws)}
-    found = {name: _embed(judge, batch) for name, batch in pictures.items()}
-    if face is not None:
-        faces = [face.embed_images(batch) for batch in pictures.values()]
-        found["identity"] = 1 - identity.identity(*faces)
-    return found
-
-
-@jax.jit
-def _embed(judge: Clip, pictures: jax.Array) -> jax.Array:
-    """Pictures -> unit features [b, d]; shrunk smoothly, as CLIPs were trained."""
-    return judge.embed_images(pictures, antialias=True)
-
-
-@jax.jit
-def _draw(generator: Generator, ws: jax.Array) -> jax.Array:
-    return generator.synthesize(ws)
-
-
-@jax.jit
-def _lpips(vgg: Vgg, generator: Generator, one: jax.Array, other: jax.Array) -> jax.Array:
-    return vgg.lpips(generator.synthesize(one), generator.synthesize(other))
 
 
 def compare(
@@ -329,73 +285,16 @@ def compare(
 
 def embed_folder(config: ConfigDict, judge: Clip, size: int) -> np.ndarray:
     """Features [m, d] of the pictures of a folder, read at the size that the generators draw."""
-    embed = functools.partial(_embed, judge)
+    embed = functools.partial(looking.embed, judge)
     batches = images.stream(config.folder, size, field="folder", batch=config.batch_size)
-    features = np.concatenate([_batched(embed, config.batch_size, batch) for batch in batches])
+    features = np.concatenate(
+        [looking.batched(embed, config.batch_size, batch) for batch in batches]
+    )
     if not FEWEST <= len(features) <= MOST:
         raise UserError(
             f"folder={config.folder!r} holds {len(features)} pictures; expected {FEWEST} to {MOST:,}"
         )
     return features
-
-
-def lpips_within(
-    config: ConfigDict,
-    random: np.random.Generator,
-    adapted: Generator,
-    vgg: Vgg,
-    ws: np.ndarray,
-    labels: np.ndarray,
-) -> np.ndarray:
-    """LPIPS of at most `lpips.pairs` random pairs of each cluster, [n, n]; NaN elsewhere."""
-    chosen = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        pairs = members[np.stack(np.triu_indices(len(members), 1), axis=1)]
-        chosen.append(random.permutation(pairs)[: config.lpips.pairs])
-    one, other = np.concatenate(chosen).T
-    lpips = functools.partial(_lpips, vgg, adapted)
-    found = _batched(lpips, config.batch_size, ws[one], ws[other], tell="pairs within clusters")
-    distances = np.full((len(ws), len(ws)), np.nan)
-    distances[one, other] = distances[other, one] = found
-    return distances
-
-
-def _batched(function: Callable[..., Any], size: int, *arrays: np.ndarray, tell: str = "") -> Any:
-    """Applies a jitted function to `size` rows of arrays [n, ...] at a time, float64 results [n, ...].
-
-    The last batch repeats its last row, so that there is one shape to compile.
-    """
-    n, results = len(arrays[0]), []
-    for start in range(0, n, size):
-        rows = np.minimum(np.arange(start, start + size), n - 1)
-        results.append(jax.device_get(function(*(array[rows] for array in arrays))))
-        if tell:
-            print(f"{tell}: {min(start + size, n)}/{n}", flush=True)
-    return jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64)[:n], *results)
-
-
-def draw_pairs(source: Generator, adapted: Generator, ws: np.ndarray) -> np.ndarray:
-    """The pictures of the first latents, each row of the source before one of the adapted generator."""
-    first = ws[: min(ROWS, len(ws) // COLUMNS) * COLUMNS]
-    pair = [_batched(functools.partial(_draw, g), COLUMNS, first) for g in (source, adapted)]
-    rows = np.stack(pair).reshape(2, -1, COLUMNS, *pair[0].shape[1:])
-    return rows.swapaxes(0, 1).reshape(-1, *pair[0].shape[1:])
-
-
-def draw_clusters(
-    adapted: Generator, ws: np.ndarray, features: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """A row of pictures for each cluster, the largest first, from its middle outwards; white at its end."""
-    clusters = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    rows = []
-    for members in sorted(clusters, key=len, reverse=True):
-        away = np.linalg.norm(features[members] - features[members].mean(axis=0), axis=1)
-        chosen = members[np.argsort(away)][:COLUMNS]
-        row = np.ones((COLUMNS, adapted.size, adapted.size, 3))
-        row[: len(chosen)] = _batched(functools.partial(_draw, adapted), COLUMNS, ws[chosen])
-        rows.append(row)
-    return np.concatenate(rows)
 
 
 def describe(result: dict[str, Any], config: ConfigDict) -> str:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from configs import evaluate as configs
-from nada_jax import images, weights
+from nada_jax import images, looking, weights
 from nada_jax.errors import UserError
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.vgg import Vgg, VggArchitecture
@@ -127,7 +127,7 @@ def test_every_batch_has_one_size_and_its_padding_is_dropped():
         sizes.append(len(x))
         return {"sum": x + y}
 
-    found = evaluate._batched(double, 4, np.arange(10), np.ones(10))
+    found = looking.batched(double, 4, np.arange(10), np.ones(10))
     assert sizes == [4, 4, 4] and np.array_equal(found["sum"], np.arange(1, 11))
 
 
@@ -152,7 +152,8 @@ def test_lpips_of_a_cluster_is_that_of_its_pairs(tiny_generator):
     vgg = random_model(Vgg, VggArchitecture(WIDTHS, linear=True), 0.5)
     ws = np.random.default_rng(0).standard_normal((5, 6, 8)).astype(np.float32)
     labels, random = np.array([0, 0, 0, 1, 1]), np.random.default_rng(0)
-    found = evaluate.lpips_within(config(), random, tiny_generator, vgg, ws, labels)
+    sizes = {"most": 100, "batch_size": 8}
+    found = looking.lpips_within(tiny_generator, vgg, ws, labels, random, **sizes)
     pictures = jax.jit(lambda generator, ws: generator.synthesize(ws))(tiny_generator, ws)
     expected = jax.jit(Vgg.lpips)(vgg, pictures[jnp.array([0, 3])], pictures[jnp.array([2, 4])])
     assert found[[0, 3], [2, 4]] == pytest.approx(np.asarray(expected), rel=1e-3)
@@ -163,7 +164,7 @@ def test_lpips_of_a_cluster_is_that_of_its_pairs(tiny_generator):
 def test_a_folder_takes_the_place_of_the_source(source, grey, tmp_path):
     z = np.random.default_rng(5).standard_normal((8, 256)).astype(np.float32)
     ws = np.asarray(source.broadcast(source.map(z)))
-    for i, picture in enumerate(evaluate.draw_pairs(source, source, ws)):
+    for i, picture in enumerate(looking.draw_pairs(source, source, ws)):
         images.save(images.to_uint8(picture), tmp_path / "pictures" / f"{i}.png")
     fields = {"folder": str(tmp_path / "pictures"), "source.weights": "avatar64"}
     near = evaluate.measure(config(**fields))[0]
