@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,16 +19,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")  # no TF32 on GPUs
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
 
 import jax
 import numpy as np
 import pytest
 
-from nada_jax import compilation
+from nada_jax import compilation, files
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.stylegan2 import Architecture, Generator
 from nada_jax.models.vgg import BLOCKS, Vgg, VggArchitecture
-from nada_jax.weights import load_clip, model_from_arrays, save_model
+from nada_jax.weights import ASSETS, load_clip, model_from_arrays, save_model
 
 compilation.set_flags()
 SHARED = Path(__file__).parents[2] / "shared"
@@ -147,6 +149,23 @@ def tiny_file(tiny_generator, tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     save_model(tiny_generator, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory):
+    """The directory of a CLIP that is avatar-p16 but for its depth, one layer: for the same runs."""
+    source = ASSETS / "clip-avatar-p16"
+    directory = tmp_path_factory.mktemp("clip")
+    shutil.copytree(source, directory, dirs_exist_ok=True)
+    config = json.loads((source / "config.json").read_text())
+    for part in ("text_config", "vision_config"):
+        config[part]["num_hidden_layers"] = 1
+    (directory / "config.json").write_text(json.dumps(config))
+    arrays, metadata = files.read_safetensors(source / "model.safetensors")
+    deep = re.compile(r"\.layers\.[1-9]")
+    kept = {path: x for path, x in arrays.items() if not deep.search(path)}
+    files.write_safetensors(directory / "model.safetensors", kept, metadata)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -86,10 +86,10 @@ def weights(tmp_path_factory, random_generator):
 
 
 @pytest.fixture(scope="module")
-def fields(weights):
+def fields(weights, tiny_clip):
     """What the runs have in common."""
     return {
-        "generator.weights": str(weights), "generator.mixing": 0.5, "clip.models": ("avatar-p16",),
+        "generator.weights": str(weights), "generator.mixing": 0.5, "clip.models": (str(tiny_clip),),
         "clip.weights": (1.0,), "freeze.strategy": "adaptive", "freeze.k": 2, "batch_size": 8,
         "steps": STEPS, "checkpoint_every": 3, "sample_every": 6, "log_every": 1,
         "samples.count": 2,

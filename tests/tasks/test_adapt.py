@@ -22,13 +22,13 @@ from nada_jax.steps import draw_latents
 from nada_jax.tasks import adapt
 
 ROOT = Path(__file__).parents[2]
-TINY = {}  # "file": what small runs adapt
+TINY = {}  # "file": what small runs adapt, "clip": by what they see
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tiny(tiny_file):
-    """Lets `small` know the tiny generator."""
-    TINY["file"] = str(tiny_file)
+def tiny(tiny_file, tiny_clip):
+    """Lets `small` know the tiny networks."""
+    TINY.update(file=str(tiny_file), clip=str(tiny_clip))
 
 
 def small(**fields):
@@ -36,7 +36,7 @@ def small(**fields):
     config = default.get_config()
     settings = {
         "steps": 6, "batch_size": 1, "checkpoint_every": 3, "sample_every": 3, "log_every": 2,
-        "clip.models": ("avatar-p16",), "clip.weights": (1.0,), "samples.count": 2,
+        "clip.models": (TINY["clip"],), "clip.weights": (1.0,), "samples.count": 2,
         "generator.weights": TINY["file"],
     } | fields  # fmt: skip
     config.update_from_flattened_dict(settings)
@@ -54,13 +54,9 @@ def arrays(workdir):
 
 def command(workdir, *options):
     line = [sys.executable, "main.py", "--config=configs/nada_sketch.py", f"--workdir={workdir}"]
-    return [*line, f"--config.generator.weights={TINY['file']}", *options]
-
-
-SMALL = [
-    "--config.batch_size=1", "--config.clip.models=('avatar-p16',)", "--config.clip.weights=(1.0,)",
-    "--config.samples.count=2", "--config.sample_every=1000",
-]  # fmt: skip
+    line += [f"--config.generator.weights={TINY['file']}", "--config.samples.count=2"]
+    line += [f"--config.clip.models=('{TINY['clip']}',)", "--config.clip.weights=(1.0,)"]
+    return [*line, "--config.batch_size=1", "--config.sample_every=1000", *options]
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +134,11 @@ def test_a_continued_run_equals_one_that_was_not_interrupted(finished, tmp_path)
 @pytest.mark.slow
 def test_killed_and_interrupted_runs_resume_bit_identically(tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    options = [*SMALL, "--config.steps=600", "--config.checkpoint_every=200"]
+    options = ["--config.steps=300", "--config.checkpoint_every=100"]
     assert subprocess.run(command(straight, *options), cwd=ROOT).returncode == 0
 
     process = subprocess.Popen(command(killed, *options), cwd=ROOT)
-    wait_for(killed / "checkpoints" / "200", process)
+    wait_for(killed / "checkpoints" / "100", process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (killed / "generator.safetensors").exists()
@@ -150,11 +146,11 @@ def test_killed_and_interrupted_runs_resume_bit_identically(tmp_path):
     process = subprocess.Popen(
         command(killed, *options), cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    wait_for(killed / "checkpoints" / "400", process)
+    wait_for(killed / "checkpoints" / "200", process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
     assert process.returncode == 130 or (killed / "generator.safetensors").exists()
-    assert "continuing at step 200" in output
+    assert "continuing at step 100" in output
 
     assert subprocess.run(command(killed, *options), cwd=ROOT).returncode == 0
     expected, resumed = arrays(straight), arrays(killed)
@@ -376,7 +372,7 @@ def test_pictures_in_place_of_the_target_text_lead_the_way(tmp_path):
         images.save(images.to_uint8(picture), tmp_path / "grey" / f"{i}.png")
     (tmp_path / "grey" / "notes.txt").write_text("no picture")
     fields = {"text.target_images": str(tmp_path / "grey"), "steps": 60, "batch_size": 4}
-    fields["generator.weights"] = "avatar64"
+    fields |= {"generator.weights": "avatar64", "clip.models": ("avatar-p16",)}
     quiet = {"log_every": 60, "sample_every": 60, "checkpoint_every": 60}
     assert adapt.run(small(**fields, **quiet), tmp_path / "run") == 0
     adapted = weights.load_generator(tmp_path / "run" / "generator.safetensors")
@@ -444,7 +440,7 @@ def test_steps_never_compile_twice(quick_compile):
     """The choice of layers moves from step to step; the compiled step stays."""
     config = small(**{"freeze.strategy": "adaptive", "freeze.k": 2, "freeze.batch_size": 1})
     generator = weights.load_generator(TINY["file"])
-    clip = weights.load_clip("avatar-p16")
+    clip = weights.load_clip(TINY["clip"])
     targets = prompts.targets(clip, "photo", "zombie")
     optimizer = adapt.make_optimizer(config, generator)
     recipe = adapt.make_recipe(config)
