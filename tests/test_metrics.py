@@ -104,6 +104,29 @@ def test_kid_is_the_unbiased_kernel_distance(random):
     assert metrics.kid(once(6), once(9), x, y) == pytest.approx([by_definition(x, y)])
 
 
+def test_kid_and_fid_are_those_of_torchmetrics(random):
+    import torch
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    class Same(torch.nn.Module):
+        """Takes four pixels for four features."""
+
+        num_features = 4
+
+        def forward(self, pictures):
+            return pictures.flatten(1)
+
+    x, y = random.standard_normal((2, 40, 4)) + np.array([[[0.0]], [[0.5]]])
+    kid = KernelInceptionDistance(Same(), subsets=1, subset_size=40).set_dtype(torch.float64)
+    fid = FrechetInceptionDistance(Same(), input_img_size=(1, 2, 2)).set_dtype(torch.float64)
+    for metric in (kid, fid):
+        metric.update(torch.tensor(x).reshape(40, 1, 2, 2), real=True)
+        metric.update(torch.tensor(y).reshape(40, 1, 2, 2), real=False)
+    assert metrics.kid(once(40), once(40), x, y)[0] == pytest.approx(float(kid.compute()[0]))
+    assert metrics.fid(*np.ones((2, 2, 40)), x, y)[0] == pytest.approx(float(fid.compute()))
+
+
 def test_a_resample_is_a_sample_with_repeated_rows(random):
     x, y = random.standard_normal((5, 4)), random.standard_normal((5, 4))
     counts = np.array([[2.0, 0, 1, 1, 1]])
