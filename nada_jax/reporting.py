@@ -139,12 +139,15 @@ def plot_choice(
     chosen = np.zeros((len(rows), len(names)))
     for line, row in zip(chosen, rows, strict=True):
         line[row["chosen"]] = 1
-    shares = [part.mean(axis=0) for part in np.array_split(chosen, min(columns, len(rows)))]
+    width = math.ceil(len(rows) / columns)
+    starts = np.arange(0, len(rows), width)
+    edges = rows[0]["step"] - 0.5 + np.append(starts, len(rows))
+    shares = np.transpose([chosen[start : start + width].mean(axis=0) for start in starts])
     figure, (axes,) = _panels()
     figure.set_figheight(max(4.5, 0.16 * len(names)))
-    extent = (rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5, -0.5, len(names) - 0.5)
-    look = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "cmap": "magma"}
-    drawn = axes.imshow(np.transpose(shares), extent=extent, vmin=0, vmax=1, **look)
+    drawn = axes.pcolormesh(
+        edges, np.arange(len(names) + 1) - 0.5, shares, vmin=0, vmax=1, cmap="magma"
+    )
     figure.colorbar(drawn, label="share of steps that chose it")
     axes.set(xlabel="step", title="what trains")
     axes.set_yticks(range(len(names)), names, fontsize=9 if len(names) < 25 else 7)

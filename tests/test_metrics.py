@@ -104,6 +104,7 @@ def test_kid_is_the_unbiased_kernel_distance(random):
     assert metrics.kid(once(6), once(9), x, y) == pytest.approx([by_definition(x, y)])
 
 
+@pytest.mark.filterwarnings("ignore:Metric .*will save all")
 def test_kid_and_fid_are_those_of_torchmetrics(random):
     import torch
     from torchmetrics.image.fid import FrechetInceptionDistance

@@ -38,13 +38,13 @@ def test_a_terminal_gets_a_bar_with_loss_and_time(capsys, monkeypatch):
 
 
 def test_the_heat_map_shows_which_latents_were_chosen(tmp_path):
-    rows = [{"step": k, "chosen": [0, 3] if k <= 150 else [1]} for k in range(1, 301)]
+    rows = [{"step": k, "chosen": [0, 3] if k <= 75 else [1]} for k in range(1, 151)]
     reporting.plot_choice(rows, "abcd", tmp_path / "layers.png")
     with Image.open(tmp_path / "layers.png") as image:
         picture = np.asarray(image.convert("L"), float)
     # Inside of the axes, in the first and in the second half of the steps, from latent 3 down to latent 0.
     rows_of = [int(len(picture) * (0.1 + 0.78 * (i + 0.5) / 4)) for i in range(4)]
-    early, late = (picture[rows_of, int(picture.shape[1] * x)] for x in (0.2, 0.65))
+    early, late = (picture[rows_of, int(picture.shape[1] * x)] for x in (0.4, 0.5))
     assert (early > 128).tolist() == [True, False, False, True]
     assert (late > 128).tolist() == [False, False, True, False]
 

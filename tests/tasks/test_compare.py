@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import compare as configs
-from nada_jax import files, images, reporting, runs
+from nada_jax import files, images, reporting, runs, trees
 from nada_jax.errors import UserError
 from nada_jax.tasks import adapt, compare, evaluate
 
@@ -175,3 +175,25 @@ def test_cells_follow_what_is_shared_until_they_say_otherwise():
     assert result.cells.joker_smile.adapt.text.target == "joker smile"
     assert result.cells.joker_smile.evaluate.text.target == "joker"
     assert list(result.cells)[:2] == ["none", "phase_all"]
+
+
+def test_the_recipes_stand_beside_plain_nada_as_they_are():
+    """All that recipes say of themselves is in their cells; only what trains, and how long, is shared."""
+    result = configs.get_config("recipes").lock()
+    shared = {"clip.models", "clip.weights", "checkpoint_every", "sample_every", "log_every"}
+    for module in configs.RECIPES:
+        name = module.__name__.removeprefix("configs.nada_")
+        recipe = trees.flatten(module.get_config().to_dict())
+        cells = {}
+        for kind in ("recipe", "plain"):
+            settings = result.cells[f"{name}_{kind}_1"].adapt
+            cells[kind] = trees.flatten(settings.copy_and_resolve_references().to_dict())
+        assert differ(recipe, cells["recipe"]) <= shared | {"seed"}
+        assert differ(*cells.values()) <= configs.PLAIN.keys()
+        assert cells["plain"]["loss.angle"] == 0 and cells["plain"]["clip.zoom"] == 1
+
+
+def differ(one, other):
+    """Fields with two values."""
+    assert one.keys() == other.keys()
+    return {field for field in one if one[field] != other[field]}
