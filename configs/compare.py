@@ -4,6 +4,7 @@
     python main.py --config=configs/compare.py --config.only=Prompts,adaptive     # some groups or cells
     python main.py --config=configs/compare.py --config.adapt.steps=50            # every cell
     python main.py --config=configs/compare.py --config.cells.adaptive.adapt.freeze.k=3   # one cell
+    python main.py --config=configs/compare.py:recipes                            # every recipe and plain NADA
 
 Expected: compare.html, one file with all pictures in it, and compare.md, the numbers alone; both are written
 anew after every cell. The same command again runs only what is missing; about 25 minutes on two cores for all.
@@ -12,14 +13,33 @@ A grid of your own is a config that starts with `empty` and calls `add`.
 
 from ml_collections import ConfigDict
 
-from configs import evaluate, nada_sketch
+from configs import (
+    evaluate,
+    nada_golden_statue,
+    nada_joker,
+    nada_robot,
+    nada_sketch,
+    nada_zombie,
+)
+
+VARIANTS = ("", "recipes")
+RECIPES = (nada_sketch, nada_zombie, nada_joker, nada_golden_statue, nada_robot)
+# What recipes differ in, from each other and from what cells share.
+FIELDS = (
+    "steps", "text.source", "text.target", "clip.zoom", "loss.angle", "freeze.strategy", "freeze.phase",
+    "optimizer.lr",
+)  # fmt: skip
+PLAIN = {"clip.zoom": 1.0, "loss.angle": 0.0, "freeze.strategy": "none"}
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the grid of the embedded models; there is no variant."""
-    if variant:
-        raise ValueError(f"config variant is {variant!r}; expected nothing")
+    """Returns the grid of the embedded models; variant "recipes" holds every recipe against plain NADA."""
+    if variant not in VARIANTS:
+        raise ValueError(f"config variant is {variant!r}; expected nothing or one of: recipes")
     config = empty()
+    if variant == "recipes":
+        add_recipes(config)
+        return config
     add(config, "Layers", "none")
     add(config, "Layers", "phase_all", {"freeze.strategy": "phase", "freeze.phase": "all"})
     add(config, "Layers", "late", {"freeze.strategy": "late", "freeze.k": 4})
@@ -62,6 +82,20 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
+def add_recipes(config: ConfigDict) -> None:
+    """Puts each recipe beside plain StyleGAN-NADA with its texts, steps and learning rate, by three seeds."""
+    for module in RECIPES:
+        name = module.__name__.rpartition("nada_")[2]
+        recipe = module.get_config().to_dict()
+        own = {}
+        for field in FIELDS:
+            part, _, leaf = field.rpartition(".")
+            own[field] = recipe[part][leaf] if part else recipe[leaf]
+        for seed in range(3):
+            for kind, changes in (("plain", PLAIN), ("recipe", {})):
+                add(config, name, f"{name}_{kind}_{seed}", own | changes | {"seed": seed})
+
+
 def empty() -> ConfigDict:
     """Returns what all cells share, and no cell."""
     config = ConfigDict()
@@ -71,6 +105,7 @@ def empty() -> ConfigDict:
     # What all cells share: a change here changes every cell that does not say otherwise.
     config.adapt = nada_sketch.get_config()  # the fields of configs/default.py
     config.adapt.steps = 150
+    config.adapt.loss.angle = 0.0  # or differences between cells would be smaller
     config.adapt.clip.models = ("avatar-p16",)
     config.adapt.clip.weights = (1.0,)
     config.adapt.checkpoint_every = 1000  # at the end alone: a cell takes a minute

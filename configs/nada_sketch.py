@@ -17,10 +17,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.text.source, config.text.target = "cartoon portrait", "pencil sketch"
     config.steps = 300
     config.clip.zoom = 1.35
+    config.loss.angle = 0.75
     if variant == "ffhq":  # the command of the official README
         config.text.source, config.text.target = "photo", "sketch"
         config.steps = 301
         config.clip.zoom = 1.0
+        config.loss.angle = 0.0
         config.freeze.strategy, config.freeze.k = "adaptive", 18
         config.freeze.parity = "official"
     return config
