@@ -26,10 +26,10 @@ VARIANTS = ("", "recipes")
 RECIPES = (nada_sketch, nada_zombie, nada_joker, nada_golden_statue, nada_robot)
 # What recipes differ in, from each other and from what cells share.
 FIELDS = (
-    "steps", "text.source", "text.target", "clip.zoom", "loss.angle", "freeze.strategy", "freeze.phase",
-    "optimizer.lr",
+    "steps", "text.source", "text.target", "clip.zoom", "loss.angle", "loss.global_",
+    "freeze.strategy", "freeze.phase", "optimizer.lr",
 )  # fmt: skip
-PLAIN = {"clip.zoom": 1.0, "loss.angle": 0.0, "freeze.strategy": "none"}
+PLAIN = {"clip.zoom": 1.0, "loss.angle": 0.0, "loss.global_": 0.0, "freeze.strategy": "none"}
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -19,6 +19,7 @@ CHOICES = {
     "freeze.measure": freezing.MEASURES,
     "generator.noise": ("independent", "shared", "const", "none"),
 }
+LEADING = ("directional", "global_", "manifold", "patch")  # the other terms hold pictures back
 
 
 def check(config: ConfigDict) -> None:
@@ -44,8 +45,9 @@ def check(config: ConfigDict) -> None:
     for term, factor in config.loss.items():
         need(numbers([factor]), f"loss.{term}", "a number from 0")
     need(0 < config.loss.patch_fraction <= 1, "loss.patch_fraction", "a share above 0, up to 1")
-    if not any(factor for term, factor in config.loss.items() if term != "patch_fraction"):
-        raise UserError("every loss.* is 0; expected a term above 0, such as loss.directional=1")
+    if not any(config.loss[term] for term in LEADING):
+        told = ", ".join(f"loss.{term}" for term in LEADING)
+        raise UserError(f"{told} are 0; expected one above 0: the others lead nowhere")
     need(numbers([config.balancing.lr]) and config.balancing.lr > 0, "balancing.lr", "above 0")
     models, factors = config.clip.models, config.clip.weights
     need(models and all(isinstance(m, str) for m in models), "clip.models", "at least one name")

@@ -229,7 +229,7 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
         ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
         ({"freeze.strategy": "adaptive", "freeze.k": 11}, "freeze.k is 11; this generator has 6"),
         ({"clip.weights": (1.0, 2.0)}, "clip.weights is .*one number from 0 for each of the 1"),
-        ({"loss.directional": 0.0}, "expected a term above 0"),
+        ({"loss.directional": 0.0}, "loss.directional, .*loss.patch are 0; expected one above 0"),
         ({"loss.patch_fraction": 1.5}, "loss.patch_fraction is 1.5"),
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"generator.weights": "nowhere.pt"}, "generator.weights='nowhere.pt' is neither"),
