@@ -16,13 +16,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config = default.get_config(variant)
     config.text.source, config.text.target = "cartoon portrait", "robot"
     config.steps = 200
-    config.clip.zoom = 1.35
-    config.loss.angle = 0.5
     if variant == "ffhq":  # a change of shape: mixed latents, two thirds of the 18 layers at a time
         config.text.source = "human"
-        config.clip.zoom = 1.0
-        config.loss.angle = 0.0
         config.generator.mixing = 0.9
         config.freeze.strategy, config.freeze.k = "adaptive", 12
         config.freeze.parity = "official"
+    else:
+        config.clip.zoom = 1.35
+        config.loss.angle = 0.5
     return config

@@ -15,14 +15,13 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the recipe; variant "ffhq" is the one for FFHQ 1024 and OpenAI's CLIPs."""
     config = default.get_config(variant)
     config.text.source, config.text.target = "cartoon portrait", "pencil sketch"
-    config.steps = 300
-    config.clip.zoom = 1.35
-    config.loss.angle = 0.75
     if variant == "ffhq":  # the command of the official README
         config.text.source, config.text.target = "photo", "sketch"
         config.steps = 301
-        config.clip.zoom = 1.0
-        config.loss.angle = 0.0
         config.freeze.strategy, config.freeze.k = "adaptive", 18
         config.freeze.parity = "official"
+    else:
+        config.steps = 300
+        config.clip.zoom = 1.35
+        config.loss.angle = 0.75
     return config

@@ -18,8 +18,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.text.source, config.text.target = "person", "zombie"
     config.steps = 200
     config.optimizer.lr = 0.002 * 0.8
-    config.loss.angle, config.loss.global_ = 1.0, 0.3
     if variant == "ffhq":  # a change of identity: few steps
         config.text.source = "human"
-        config.loss.angle = config.loss.global_ = 0.0
+    else:
+        config.loss.angle, config.loss.global_ = 1.0, 0.3
     return config

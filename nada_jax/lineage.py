@@ -13,10 +13,8 @@ class Lineage:
     """Of what, from which text to which, and by which CLIPs a generator was adapted."""
 
     source: str = ""  # weights; "" where it is unknown
-    texts: tuple[str, ...] = (
-        "",
-        "",
-    )  # of source and target; "" where they are unknown, or where pictures stood for them
+    # Of source and target; "" where they are unknown, or where pictures stood for them.
+    texts: tuple[str, ...] = ("", "")
     clips: tuple[str, ...] | None = None  # None where they are unknown
 
     def header(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from nada_jax import prompts
 from nada_jax.losses import identity
 from nada_jax.models.clip import Clip
 from nada_jax.models.irse import Irse50
@@ -36,17 +37,11 @@ def look(
 ) -> dict[str, jax.Array]:
     """Features of both pictures of latents ws [b, l, w_dim], and the likeness of their faces."""
     pictures = {"source": source.synthesize(ws), "adapted": adapted.synthesize(ws)}
-    found = {name: embed(judge, batch) for name, batch in pictures.items()}
+    found = {name: prompts.embed_pictures(judge, batch) for name, batch in pictures.items()}
     if face is not None:
         faces = [face.embed_images(batch) for batch in pictures.values()]
         found["identity"] = 1 - identity.identity(*faces)
     return found
-
-
-@jax.jit
-def embed(judge: Clip, pictures: jax.Array) -> jax.Array:
-    """Pictures -> unit features [b, d]; shrunk smoothly, as CLIPs were trained."""
-    return judge.embed_images(pictures, antialias=True)
 
 
 @jax.jit

@@ -201,13 +201,14 @@ def mean_features(clips: Sequence[Clip], batches: Iterable[np.ndarray]) -> list[
         size = size or len(batch)  # one shape to compile
         padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)), mode="edge")
         for i, clip in enumerate(clips):
-            sums[i] += jnp.sum(_embed(clip, padded)[: len(batch)], axis=0)
+            sums[i] += jnp.sum(embed_pictures(clip, padded)[: len(batch)], axis=0)
         count += len(batch)
     return [total / count for total in sums]
 
 
 @jax.jit
-def _embed(clip: Clip, pictures: jax.Array) -> jax.Array:
+def embed_pictures(clip: Clip, pictures: jax.Array) -> jax.Array:
+    """Pictures [b, h, w, 3] in [-1, 1] -> unit features [b, d]; shrunk smoothly, as CLIPs were trained."""
     return clip.embed_images(pictures, antialias=True)
 
 

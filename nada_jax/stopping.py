@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from nada_jax import metrics, sharding
+from nada_jax import metrics, prompts, sharding
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.steps import draw_latents
@@ -67,4 +67,4 @@ class Watch:
 
 @jax.jit
 def _embed(clip: Clip, generator: Generator, ws: jax.Array) -> jax.Array:
-    return clip.embed_images(generator.synthesize(ws), antialias=True)
+    return prompts.embed_pictures(clip, generator.synthesize(ws))

@@ -19,17 +19,17 @@ CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").g
 )
 def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip, quick_compile):
     config = importlib.import_module(f"configs.{name}").get_config()
-    if run := {"adapt": config, "compare": config.get("adapt")}.get(config.task):
-        run.steps = run.batch_size = run.samples.count = 1
-        run.generator.weights = str(tiny_file)
-        run.clip.models, run.clip.weights = (str(tiny_clip),), (1.0,)
-    if config.task == "sample":
+    if config.task == "adapt":
+        config.steps = config.batch_size = config.samples.count = 1
+    elif config.task == "sample":
         config.rows = config.columns = 1
     elif config.task == "evaluate":
         config.samples = config.batch_size = 8
         config.clusters, config.bootstrap = 2, 10
     elif config.task == "compare":
         config.only = "late"
+        config.adapt.steps = config.adapt.batch_size = config.adapt.samples.count = 1
+        config.adapt.generator.weights, config.adapt.clip.models = str(tiny_file), (str(tiny_clip),)
         config.evaluate.samples = config.evaluate.batch_size = 8
         config.evaluate.clusters, config.evaluate.bootstrap = 2, 10
     elif config.task == "benchmark":

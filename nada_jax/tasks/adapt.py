@@ -48,8 +48,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
     """Adapts a generator as configured; see `configs/default.py`.
 
     Writes config.json, metrics.jsonl, samples/, checkpoints/, loss.png, generator.safetensors; layers.png where
-    layers are chosen again and again, style_delta.safetensors where styles train. Where several processes run, all of them compute and write
-    their part of checkpoints, and the first one writes and prints everything else.
+    layers are chosen again and again, style_delta.safetensors where styles train. Where several processes run, all
+    of them compute and write their part of checkpoints, and the first one writes and prints everything else.
 
     Args:
       config: all of `configs/default.py`.

@@ -22,9 +22,9 @@ def run(config: ConfigDict, workdir: Path) -> int:
     """Runs what is missing of a grid; see `configs/compare.py`.
 
     Writes config.json and, after every cell, compare.html, compare.png (its plot of quality and diversity),
-    compare.md and metrics.jsonl (one object a finished cell). What belongs to a cell stands in cells/NAME: adapt/ and evaluate/ as these tasks leave them, and
-    cell.json with the settings, written last. A cell whose cell.json tells the configured settings is not run
-    again; one that was interrupted is continued.
+    compare.md and metrics.jsonl (one object a finished cell). What belongs to a cell stands in cells/NAME: adapt/
+    and evaluate/ as these tasks leave them, and cell.json with the settings, written last. A cell whose cell.json
+    tells the configured settings is not run again; one that was interrupted is continued.
 
     Args:
       config: all of `configs/compare.py`.

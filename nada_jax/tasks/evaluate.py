@@ -285,7 +285,7 @@ def compare(
 
 def embed_folder(config: ConfigDict, judge: Clip, size: int) -> np.ndarray:
     """Features [m, d] of the pictures of a folder, read at the size that the generators draw."""
-    embed = functools.partial(looking.embed, judge)
+    embed = functools.partial(prompts.embed_pictures, judge)
     batches = images.stream(config.folder, size, field="folder", batch=config.batch_size)
     features = np.concatenate(
         [looking.batched(embed, config.batch_size, batch) for batch in batches]

@@ -1,5 +1,6 @@
 """Draws pictures from one generator, or from a source and an adapted one side by side."""
 
+import functools
 import math
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import images, reporting, runs, weights
+from nada_jax import images, looking, reporting, runs, weights
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 
@@ -99,9 +100,5 @@ def draw(generator: Generator, seeds: range, config: ConfigDict) -> np.ndarray:
         single = lambda w, key: generator.synthesize(w[None], key)[0]  # noqa: E731
         return jax.vmap(single)(ws, noise_keys)
 
-    padded = list(seeds) + [seeds[-1]] * (-len(seeds) % BATCH)
-    batches = [
-        np.asarray(synthesize(generator, jnp.asarray(padded[start : start + BATCH])))
-        for start in range(0, len(padded), BATCH)
-    ]
-    return np.concatenate(batches)[: len(seeds)]
+    of_seeds = functools.partial(synthesize, generator)
+    return looking.batched(of_seeds, BATCH, jnp.asarray(list(seeds))).astype(np.float32)

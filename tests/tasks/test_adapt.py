@@ -23,6 +23,10 @@ from nada_jax.tasks import adapt
 
 ROOT = Path(__file__).parents[2]
 TINY = {}  # "file": what small runs adapt, "clip": by what they see
+EMBEDDED = {
+    "generator.weights": "avatar64",
+    "clip.models": ("avatar-p16",),
+}  # where it matters what
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -333,7 +337,7 @@ def test_what_a_strategy_does_not_train_stays_bit_by_bit(strategy, trains, tmp_p
         rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         assert all(len(row["chosen"]) == 2 for row in rows)
         assert moved == {f"synthesis.{names[j]}" for row in rows for j in row["chosen"]}
-        assert pixels(tmp_path / "layers.png").shape[0] > 600
+        assert pixels(tmp_path / "layers.png").shape[0] > 700  # of 540 where names are few
     if strategy == "low_rank":
         change = adapted["synthesis.conv_2.weight"] - source["synthesis.conv_2.weight"]
         values = np.linalg.svd(change.reshape(-1, change.shape[-1]), compute_uv=False)
@@ -372,7 +376,7 @@ def test_pictures_in_place_of_the_target_text_lead_the_way(tmp_path):
         images.save(images.to_uint8(picture), tmp_path / "grey" / f"{i}.png")
     (tmp_path / "grey" / "notes.txt").write_text("no picture")
     fields = {"text.target_images": str(tmp_path / "grey"), "steps": 60, "batch_size": 4}
-    fields |= {"generator.weights": "avatar64", "clip.models": ("avatar-p16",)}
+    fields |= EMBEDDED
     quiet = {"log_every": 60, "sample_every": 60, "checkpoint_every": 60}
     assert adapt.run(small(**fields, **quiet), tmp_path / "run") == 0
     adapted = weights.load_generator(tmp_path / "run" / "generator.safetensors")
@@ -390,17 +394,15 @@ def test_pictures_in_place_of_the_target_text_lead_the_way(tmp_path):
 def test_the_source_text_is_read_at_every_epoch_and_logged(tmp_path, quick_compile, capsys):
     (tmp_path / "words.txt").write_text("cartoon portrait\nzombie\nmosaic\n")
     fields = {"text.read_every": 2, "text.vocabulary": str(tmp_path / "words.txt")}
-    fields |= {"text.source": "oil painting", "text.target": "zombie", "steps": 3}
+    fields |= EMBEDDED | {"text.source": "oil painting", "text.target": "zombie", "steps": 3}
     assert adapt.run(small(**fields), tmp_path / "run") == 0
     rows = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    text = rows[0]["source_text"]
-    assert text in ("cartoon portrait", "mosaic")  # and never the target
-    assert [row["source_text"] for row in rows] == [text] * 3
+    assert [row["source_text"] for row in rows] == ["cartoon portrait"] * 3
     assert capsys.readouterr().out.count("source text from step") == 2
     header = files.read_metadata(tmp_path / "run" / "generator.safetensors")
-    assert json.loads(header["texts"]) == [text, "zombie"]
+    assert json.loads(header["texts"]) == ["cartoon portrait", "zombie"]
     # The texts are arguments of the step: the same one, started from that text, goes the same way.
-    fields |= {"text.read_every": 0, "text.source": text}
+    fields |= {"text.read_every": 0, "text.source": "cartoon portrait"}
     assert adapt.run(small(**fields), tmp_path / "static") == 0
     dynamic, static = arrays(tmp_path / "run"), arrays(tmp_path / "static")
     assert all(np.array_equal(dynamic[path], static[path]) for path in static)
@@ -421,10 +423,10 @@ def test_networks_of_faces_and_of_perception_take_part(tmp_path, narrow_networks
 
 
 def test_a_run_ends_when_held_out_pictures_say_so(tmp_path, quick_compile, capsys):
-    fields = {"stop.every": 2, "stop.clip": "avatar-p8"}
+    fields = EMBEDDED | {"stop.every": 2, "stop.diversity": 0.5, "stop.clip": "avatar-p8"}
     assert adapt.run(small(**fields, steps=2), tmp_path / "long") == 0
     seen = json.loads((tmp_path / "long" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert seen["diversity_kept"] > 0 and -1 < seen["similarity"] < 1
+    assert 0.6 < seen["diversity_kept"] < 1.2 and -1 < seen["similarity"] < 1
     assert "enough" not in capsys.readouterr().out
     fields["stop.diversity"] = seen["diversity_kept"] + 0.01
     for _ in range(2):  # the same command again finds that it is over
