@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     workdir = Path(WORKDIR.value or Path("runs") / name)
     try:
         # Only now: importing JAX takes seconds.
-        from nada_jax.compilation import prepare
+        from nada_jax.devices.compilation import prepare
         from nada_jax.errors import UserError
 
         task = importlib.import_module(f"nada_jax.tasks.{CONFIG.value.task}")

@@ -8,9 +8,9 @@ import numpy as np
 
 from convert import irse50, reader, rules
 from convert.rules import CONV, DENSE, Match, Rule
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
+from nada_jax.weights import loading as weights
 
 # Official classes, and whether they add the first latent to all others.
 TYPES = {

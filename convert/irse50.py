@@ -4,9 +4,9 @@ from pathlib import Path
 
 from convert import reader, rules
 from convert.rules import CONV, Match, Rule, Transform
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.irse import Irse50, Irse50Architecture
+from nada_jax.weights import loading as weights
 
 SIDE = 7  # of the last map, for pictures of 112 pixels
 # PyTorch's [o, c * side * side] over channels first -> [side, side, c, o].

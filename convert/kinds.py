@@ -6,10 +6,11 @@ from pathlib import Path
 
 from convert import clip, stylegan2
 from convert.rules import Match
-from nada_jax import files, weights
+from nada_jax import files
 from nada_jax.errors import UserError, reading
 from nada_jax.models.stylegan2 import Generator
-from nada_jax.weights import NativeModel
+from nada_jax.weights import loading as weights
+from nada_jax.weights.loading import NativeModel
 
 # Native kind -> the module with its table, whose name is the KIND of the command line; `read` takes
 # an official file. CLIPs are directories, and on their own.

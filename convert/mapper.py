@@ -4,8 +4,8 @@ from pathlib import Path
 
 from convert import encoder, rules
 from convert.rules import DENSE, Match, Rule
-from nada_jax import weights
 from nada_jax.models.mapper import Mapper, MapperArchitecture
+from nada_jax.weights import loading as weights
 
 # Official names; the official spelling is "course", and a SingleMapper has one network for all.
 LEVELS = {

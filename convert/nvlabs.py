@@ -10,7 +10,7 @@ from convert import modules, pickles
 from convert.rules import CONV, DENSE, Arrays, Rule, Transform, chain, transpose
 from convert.standins import Array, Record
 from nada_jax.errors import UserError
-from nada_jax.ops import FIR
+from nada_jax.models.ops import FIR
 
 DROP_FIRST = Transform("drop axis 0", lambda x: x[0], lambda x: x[None])
 PLAIN_CONSTANT = transpose(1, 2, 0)  # [c, 4, 4] -> [4, 4, c]

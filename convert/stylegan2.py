@@ -11,9 +11,10 @@ import numpy as np
 from convert import nvlabs, reader, rules
 from convert.nvlabs import CONSTANT, DROP_FIRST, KERNEL, NOISE, check_filters
 from convert.rules import DENSE, SAME, Match, Rule, chain, reshape
-from nada_jax import files, weights
+from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Architecture, Generator, mean_latent
+from nada_jax.weights import loading as weights
 
 CONV = chain(DROP_FIRST, rules.CONV)  # [1, o, i, k, k] -> [k, k, i, o]
 STRENGTH = reshape((), (1,))

@@ -11,7 +11,6 @@ import numpy as np
 
 from convert import reader, rules
 from convert.rules import CONV, Match, Rule, Transform
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import (
     BLOCKS,
@@ -22,6 +21,7 @@ from nada_jax.models.vgg import (
     VggArchitecture,
     convolutions,
 )
+from nada_jax.weights import loading as weights
 
 LINEAR = Transform(  # [1, c, 1, 1] -> [c]
     "squeeze", lambda x: x.squeeze((0, 2, 3)), lambda x: x[None, :, None, None]

@@ -1,5 +1,6 @@
 """Adapt a StyleGAN2 to a new domain by words alone: StyleGAN-NADA in JAX and Flax."""
 
+from nada_jax.adaptation.prompts import text_direction
 from nada_jax.errors import UserError
 from nada_jax.models.clip import Clip
 from nada_jax.models.encoder import Encoder
@@ -8,8 +9,13 @@ from nada_jax.models.mapper import Mapper
 from nada_jax.models.style_delta import StyleDelta
 from nada_jax.models.stylegan2 import Architecture, Generator
 from nada_jax.models.vgg import Vgg
-from nada_jax.prompts import text_direction
-from nada_jax.weights import load_clip, load_generator, load_model, save_generator, save_model
+from nada_jax.weights.loading import (
+    load_clip,
+    load_generator,
+    load_model,
+    save_generator,
+    save_model,
+)
 
 __version__ = "0.1.0"
 __all__ = [

@@ -25,11 +25,12 @@ import jax
 import numpy as np
 import pytest
 
-from nada_jax import compilation, files
+from nada_jax import files
+from nada_jax.devices import compilation
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.stylegan2 import Architecture, Generator
 from nada_jax.models.vgg import BLOCKS, Vgg, VggArchitecture
-from nada_jax.weights import ASSETS, load_clip, model_from_arrays, save_model
+from nada_jax.weights.loading import ASSETS, load_clip, model_from_arrays, save_model
 
 compilation.set_flags()
 SHARED = Path(__file__).parents[2] / "shared"

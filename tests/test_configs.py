@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nada_jax import registry
 from nada_jax.errors import UserError
+from nada_jax.weights import registry
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))
 

@@ -21,8 +21,9 @@ from flax import linen as nn
 from transformers import CLIPConfig, CLIPTokenizerFast
 from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
 
-from nada_jax import resize, trees
+from nada_jax import trees
 from nada_jax.errors import UserError, some
+from nada_jax.models import resampling as resize
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nada_jax import ops
 from nada_jax.errors import UserError
+from nada_jax.models import ops
 from nada_jax.models.irse import network_shapes
 from nada_jax.models.stylegan2 import Dense
 

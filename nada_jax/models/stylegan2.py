@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nada_jax import ops, trees
+from nada_jax import trees
 from nada_jax.errors import UserError
+from nada_jax.models import ops
 
 Styles = dict[str, jax.Array]
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -356,3 +357,18 @@ def mean_latent(generator: Generator, key: jax.Array, samples: int = 4096) -> ja
     """The mean of w over fresh samples [w_dim]; what truncation pulls towards."""
     z = jax.random.normal(key, (samples, generator.architecture.z_dim))
     return jnp.mean(generator.map(z), axis=0)
+
+
+def draw_latents(
+    generator: Generator, key: jax.Array, batch: int, mixing: float = 0.0
+) -> jax.Array:
+    """Draws ws [batch, l, w_dim]; with probability `mixing` an element mixes two z at a random layer."""
+    keys = jax.random.split(key, 4)
+    z_dim, layers = generator.architecture.z_dim, generator.num_layers
+    ws = generator.broadcast(generator.map(jax.random.normal(keys[0], (batch, z_dim))))
+    if mixing:
+        others = generator.map(jax.random.normal(keys[1], (batch, z_dim)))
+        crossover = jax.random.randint(keys[2], (batch,), 1, layers)
+        mixed = jax.random.bernoulli(keys[3], mixing, (batch,))
+        ws = generator.mix(ws, others, jnp.where(mixed, crossover, layers))
+    return ws

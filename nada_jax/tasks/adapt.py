@@ -14,17 +14,22 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from nada_jax import checks, freezing, reporting, runs, sharding, steering, weights
-from nada_jax.checkpoints import Checkpoints
+from nada_jax.adaptation import checks, steering
+from nada_jax.adaptation.freezing import strategies as freezing
+from nada_jax.adaptation.steering import Steering
+from nada_jax.adaptation.step import Frozen, Recipe, init_state, make_train_step
+from nada_jax.adaptation.watch import Watch
+from nada_jax.devices import sharding
 from nada_jax.errors import UserError
-from nada_jax.lineage import Lineage
 from nada_jax.models import style_delta
 from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import Generator
-from nada_jax.painting import Painter
-from nada_jax.steering import Steering
-from nada_jax.steps import Frozen, Recipe, init_state, make_train_step
-from nada_jax.stopping import Watch
+from nada_jax.runs import reporting
+from nada_jax.runs import workdir as runs
+from nada_jax.runs.checkpoints import Checkpoints
+from nada_jax.runs.grids import Painter
+from nada_jax.weights import loading as weights
+from nada_jax.weights.lineage import Lineage
 
 # Fields that a resumed run may change: they do not alter what a step computes.
 FREE = {

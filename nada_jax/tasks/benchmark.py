@@ -13,11 +13,15 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nada_jax import files, freezing, measuring, reporting, runs
+from nada_jax import files
+from nada_jax.adaptation.freezing import strategies as freezing
+from nada_jax.adaptation.step import make_train_step
 from nada_jax.errors import UserError
 from nada_jax.models.clip import PRECISIONS
-from nada_jax.steps import make_train_step
-from nada_jax.workloads import ARCHITECTURES, Workload
+from nada_jax.performance import timing as measuring
+from nada_jax.performance.workloads import ARCHITECTURES, Workload
+from nada_jax.runs import reporting
+from nada_jax.runs import workdir as runs
 
 Row = dict[str, Any]
 GIBI, GIGA = 2**30, 1e9

@@ -8,9 +8,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nada_jax import checks, files, pages, reporting, runs, trees
+from nada_jax import files, trees
+from nada_jax.adaptation import checks
 from nada_jax.errors import UserError
+from nada_jax.runs import reporting
+from nada_jax.runs import workdir as runs
 from nada_jax.tasks import adapt, evaluate
+from nada_jax.web import comparison as pages
 
 Groups = dict[str, tuple[str, ...]]
 # Fields that say how a cell is run, and nothing of what comes out.

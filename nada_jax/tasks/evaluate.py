@@ -12,26 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import (
-    files,
-    images,
-    lineage,
-    looking,
-    metrics,
-    prompts,
-    registry,
-    reporting,
-    runs,
-    weights,
-)
+from nada_jax import files, images
+from nada_jax.adaptation import prompts
 from nada_jax.errors import UserError
-from nada_jax.lineage import Lineage
+from nada_jax.evaluation import features as looking
+from nada_jax.evaluation import statistics as metrics
 from nada_jax.losses import clip as clip_losses
 from nada_jax.models.clip import Clip
 from nada_jax.models.irse import Irse50
-from nada_jax.models.stylegan2 import Generator
+from nada_jax.models.stylegan2 import Generator, draw_latents
 from nada_jax.models.vgg import Vgg
-from nada_jax.steps import draw_latents
+from nada_jax.runs import reporting
+from nada_jax.runs import workdir as runs
+from nada_jax.weights import lineage, registry
+from nada_jax.weights import loading as weights
+from nada_jax.weights.lineage import Lineage
 
 FEWEST, MOST = 8, 10_000  # pictures; of pairs there are so many squared
 FID_RESAMPLES = 100  # each takes the eigenvalues of two matrices [d, d]

@@ -10,9 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import images, looking, reporting, runs, weights
+from nada_jax import images
 from nada_jax.errors import UserError
+from nada_jax.evaluation import features as looking
 from nada_jax.models.stylegan2 import Generator
+from nada_jax.runs import reporting
+from nada_jax.runs import workdir as runs
+from nada_jax.weights import loading as weights
 
 BATCH = 8  # pictures drawn at once; bounds the memory whatever the grid
 

@@ -16,10 +16,14 @@ import numpy as np
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from nada_jax import files, measuring, reporting, runs, sharding
+from nada_jax import files
+from nada_jax.adaptation.step import make_train_step
+from nada_jax.devices import sharding
 from nada_jax.errors import UserError
-from nada_jax.steps import make_train_step
-from nada_jax.workloads import Workload
+from nada_jax.performance import timing as measuring
+from nada_jax.performance.workloads import Workload
+from nada_jax.runs import reporting
+from nada_jax.runs import workdir as runs
 
 COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",

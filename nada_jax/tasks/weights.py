@@ -7,8 +7,11 @@ from typing import Any
 import safetensors
 from ml_collections import ConfigDict
 
-from nada_jax import files, registry, runs, weights
+from nada_jax import files
 from nada_jax.errors import UserError
+from nada_jax.runs import workdir as runs
+from nada_jax.weights import loading as weights
+from nada_jax.weights import registry
 
 CLIP_WEIGHTS = ("flax_model.msgpack", "model.safetensors", "pytorch_model.bin")
 

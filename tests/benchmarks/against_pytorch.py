@@ -26,11 +26,13 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from convert import clip as clip_tables
 from convert import rules
 from convert.stylegan2 import to_official
-from nada_jax import compilation, freezing, trees
+from nada_jax import trees
+from nada_jax.adaptation.freezing import strategies as freezing
+from nada_jax.adaptation.prompts import Targets
+from nada_jax.adaptation.step import Frozen, TrainState, make_loss, make_train_step, select
+from nada_jax.devices import compilation
 from nada_jax.models.clip import Clip
-from nada_jax.prompts import Targets
-from nada_jax.steps import Frozen, TrainState, make_loss, make_train_step, select
-from nada_jax.workloads import ARCHITECTURES, Workload
+from nada_jax.performance.workloads import ARCHITECTURES, Workload
 from tests.benchmarks.pytorch_twin import Guide, Twin, Weights, synthesize
 
 # Bounds of what `differences` returns, by precision. Gradients move by up to 1e-3 where a leaky ReLU rounds to

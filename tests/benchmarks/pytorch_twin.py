@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPVisionModelWithProjection
 
-from nada_jax.workloads import ARCHITECTURES, Workload
+from nada_jax.performance.workloads import ARCHITECTURES, Workload
 
 Weights = dict[str, torch.Tensor]  # official key -> tensor
 

@@ -3,9 +3,9 @@ import json
 import jax
 import pytest
 
-from nada_jax import workloads
 from nada_jax.models.stylegan2 import Architecture
-from nada_jax.workloads import Workload
+from nada_jax.performance import workloads
+from nada_jax.performance.workloads import Workload
 
 pytest.importorskip("torch")
 if jax.default_backend() != "cpu":

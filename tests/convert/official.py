@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 
-from nada_jax import weights
+from nada_jax.weights import loading as weights
 
 SOURCE = (
     "import os\nos.system('touch SPRUNG')\nraise SystemExit('the source of a pickle was run')\n"

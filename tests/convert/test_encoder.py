@@ -6,9 +6,9 @@ import pytest
 
 from convert import encoder as conversion
 from convert import rules
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
+from nada_jax.weights import loading as weights
 
 NARROW = {"stem": 6, "widths": (6, 8, 12, 16), "reduction": 2, "w_dim": 5}
 PYRAMID = EncoderArchitecture(**NARROW, heads=(4, 5, 6))

@@ -3,9 +3,9 @@ import pytest
 
 from convert import irse50 as conversion
 from convert import rules
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.irse import Irse50, Irse50Architecture
+from nada_jax.weights import loading as weights
 
 NARROW = Irse50Architecture(stem=6, widths=(6, 8, 8), reduction=2, features=5)
 

@@ -7,10 +7,11 @@ import pytest
 
 from convert import encoder, kinds, mapper, rules, stylegan2
 from convert.__main__ import main
-from nada_jax import load_generator, weights
+from nada_jax import load_generator
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
 from nada_jax.models.mapper import Mapper, MapperArchitecture
 from nada_jax.models.stylegan2 import Generator
+from nada_jax.weights import loading as weights
 
 torch = pytest.importorskip("torch")
 

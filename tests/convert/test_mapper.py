@@ -6,9 +6,9 @@ import pytest
 
 from convert import mapper as conversion
 from convert import rules
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.mapper import Mapper, MapperArchitecture
+from nada_jax.weights import loading as weights
 
 
 def official(*networks):

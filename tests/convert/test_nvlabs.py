@@ -9,9 +9,10 @@ import pytest
 
 from convert import stylegan2 as conversion
 from convert.__main__ import main
-from nada_jax import load_generator, weights
+from nada_jax import load_generator
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Architecture, Generator
+from nada_jax.weights import loading as weights
 from tests.convert import official
 
 torch = pytest.importorskip("torch")

@@ -7,8 +7,9 @@ import safetensors.numpy
 from convert import stylegan2 as conversion
 from convert.__main__ import main
 from convert.kinds import convert
-from nada_jax import load_generator, weights
+from nada_jax import load_generator
 from nada_jax.errors import UserError
+from nada_jax.weights import loading as weights
 
 WIDTHS = (6, 5, 4)  # at 4, 8 and 16 pixels
 

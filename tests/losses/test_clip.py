@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nada_jax import prompts
+from nada_jax.adaptation import prompts
 from nada_jax.losses import clip as losses
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from convert import irse50 as conversion
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.losses.identity import identity
 from nada_jax.models.irse import WIDTHS, Irse50, Irse50Architecture, average_pool
+from nada_jax.weights import loading as weights
 
 NARROW = Irse50Architecture(stem=6, widths=(6, 8, 8, 12, 16), reduction=2, side=2, features=5)
 embed = jax.jit(Irse50.embed_pixels)

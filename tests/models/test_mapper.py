@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from convert import mapper as conversion
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.mapper import LEVELS, Mapper, MapperArchitecture
+from nada_jax.weights import loading as weights
 
 
 def made(*levels):

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nada_jax import weights
 from nada_jax.errors import UserError
 from nada_jax.models.style_delta import DeltaArchitecture, StyleDelta, between, shift
 from nada_jax.models.stylegan2 import Architecture
+from nada_jax.weights import loading as weights
 
 
 @pytest.fixture

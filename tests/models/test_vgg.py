@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nada_jax import files, weights
+from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import (
     BLOCKS,
@@ -14,6 +14,7 @@ from nada_jax.models.vgg import (
     VggArchitecture,
     convolutions,
 )
+from nada_jax.weights import loading as weights
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

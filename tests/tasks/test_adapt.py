@@ -16,10 +16,13 @@ import pytest
 from PIL import Image
 
 from configs import default
-from nada_jax import files, freezing, images, prompts, trees, weights
+from nada_jax import files, images, trees
+from nada_jax.adaptation import prompts
+from nada_jax.adaptation.freezing import strategies as freezing
 from nada_jax.errors import UserError
-from nada_jax.steps import draw_latents
+from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.tasks import adapt
+from nada_jax.weights import loading as weights
 
 ROOT = Path(__file__).parents[2]
 TINY = {}  # "file": what small runs adapt, "clip": by what they see

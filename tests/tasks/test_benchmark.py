@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from configs import benchmark as configs
-from nada_jax import measuring, reporting, workloads
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Architecture
+from nada_jax.performance import timing as measuring
+from nada_jax.performance import workloads
+from nada_jax.runs import reporting
 from nada_jax.tasks import benchmark
 
 BUILD = workloads.Workload.build

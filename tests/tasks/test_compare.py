@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from configs import compare as configs
-from nada_jax import files, images, reporting, runs, trees
+from nada_jax import files, images, trees
 from nada_jax.errors import UserError
+from nada_jax.runs import reporting
+from nada_jax.runs import workdir as runs
 from nada_jax.tasks import adapt, compare, evaluate
 
 VALUES = {"value": 0.5, "low": 0.4, "high": 0.6}

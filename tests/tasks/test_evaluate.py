@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from configs import evaluate as configs
-from nada_jax import images, looking, weights
+from nada_jax import images
 from nada_jax.errors import UserError
+from nada_jax.evaluation import features as looking
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.vgg import Vgg, VggArchitecture
 from nada_jax.tasks import evaluate
+from nada_jax.weights import loading as weights
 
 ALWAYS = {
     "directional", "similarity", "nearer", "nearer_source", "diversity", "diversity_kept",

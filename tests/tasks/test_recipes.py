@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nada_jax import prompts, weights
-from nada_jax.steps import draw_latents
+from nada_jax.adaptation import prompts
+from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.tasks import adapt
+from nada_jax.weights import loading as weights
 
 RECIPES = ["nada_sketch", "nada_zombie", "nada_joker", "nada_golden_statue", "nada_robot"]
 TRAINER, JUDGE = "avatar-p16", "avatar-p8"

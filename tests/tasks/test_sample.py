@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from configs import sample as configs
-from nada_jax import images, weights
+from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.tasks import sample
+from nada_jax.weights import loading as weights
 
 
 def config(**fields):

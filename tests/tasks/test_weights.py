@@ -10,10 +10,10 @@ import pytest
 
 from configs import weights as configs
 from convert import stylegan2
-from nada_jax import registry
-from nada_jax import weights as library
 from nada_jax.errors import UserError
 from nada_jax.tasks import weights
+from nada_jax.weights import loading as library
+from nada_jax.weights import registry
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,162 @@
+"""Training steps on random weights of the true shapes: what speed and memory are measured on.
+
+No file is read but the embedded models'. What a step costs does not depend on what its weights have learnt.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nada_jax.adaptation.freezing import strategies as freezing
+from nada_jax.adaptation.prompts import Targets
+from nada_jax.adaptation.step import Frozen, Recipe, TrainState, init_state
+from nada_jax.errors import UserError
+from nada_jax.models import clip as clips
+from nada_jax.models.clip import Clip
+from nada_jax.models.stylegan2 import Architecture, Generator, init_params
+
+# Side -> architecture. 64 is that of avatar64; the others have the published widths, 256 as the official
+# repository's channel multiplier 1, 512 and 1024 as its 2.
+ARCHITECTURES = {
+    64: Architecture(channels=(128, 128, 128, 96, 48), z_dim=256, w_dim=256, mapping_layers=4),
+    256: Architecture(channels=(512, 512, 512, 512, 256, 128, 64)),
+    512: Architecture(channels=(512, 512, 512, 512, 512, 256, 128, 64)),
+    1024: Architecture(channels=(512, 512, 512, 512, 512, 256, 128, 64, 32)),
+}
+
+
+def _vision(side: int, patch: int, width: int, layers: int, dim: int) -> dict[str, Any]:
+    vision = {
+        "image_size": side, "patch_size": patch, "hidden_size": width, "num_hidden_layers": layers,
+        "num_attention_heads": width // 64, "intermediate_size": 4 * width,
+    }  # fmt: skip
+    text = {
+        "num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 1, "vocab_size": 8,
+        "eos_token_id": 2,
+    }  # fmt: skip
+    return {"projection_dim": dim, "vision_config": vision, "text_config": text}
+
+
+# Name -> config.json. The step never reads texts, so the text towers are small.
+CLIPS = {
+    "avatar-p8": _vision(64, 8, 192, 6, 128),
+    "avatar-p16": _vision(64, 16, 192, 6, 128),
+    "b32": _vision(224, 32, 768, 12, 512),
+    "b16": _vision(224, 16, 768, 12, 512),
+    "l14": _vision(224, 14, 1024, 24, 768),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """One training step to measure.
+
+    Attributes:
+      size: side of the picture, a key of `ARCHITECTURES`.
+      clips: names out of `CLIPS`.
+      batch_size: pictures of each of the two generators.
+      precision: "float32" or "bfloat16".
+      strategy: of freezing, see `freezing.STRATEGIES`.
+      k: latents of the strategies "late" and those that choose; 0: all.
+      low_memory: see `configs/default.py`.
+    """
+
+    size: int = 64
+    clips: tuple[str, ...] = ("avatar-p8", "avatar-p16")
+    batch_size: int = 4
+    precision: str = "float32"
+    strategy: str = "none"
+    k: int = 0
+    low_memory: bool = False
+
+    def __post_init__(self):
+        if self.size not in ARCHITECTURES:
+            raise UserError(f"size is {self.size}; expected one of {_names(ARCHITECTURES)}")
+        for name in self.clips:
+            if name not in CLIPS:
+                raise UserError(f"clip is {name!r}; expected one of {_names(CLIPS)}")
+
+    def __str__(self) -> str:
+        frozen = f"{self.strategy} {self.k or 'all'}" if self.k else self.strategy
+        low = ", low memory" if self.low_memory else ""
+        return (
+            f"{self.size} px, batch {self.batch_size}, {'+'.join(self.clips)}, {self.precision}, "
+            f"{frozen}{low}"
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The static choices of the step."""
+        return Recipe(
+            batch_size=self.batch_size,
+            clip_weights=(1.0,) * len(self.clips),
+            strategy=self.strategy,
+            k=self.k or ARCHITECTURES[self.size].num_layers,
+            low_memory=self.low_memory,
+        )
+
+    @functools.cached_property
+    def labels(self) -> Any:
+        """The label of every parameter; see `freezing.labels`."""
+        architecture = ARCHITECTURES[self.size]
+        params = jax.eval_shape(lambda: init_params(architecture, jax.random.key(0)))
+        layers = architecture.num_layers
+        return freezing.labels(params, layers, self.strategy, k=self.k or layers)
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformationExtraArgs:
+        """The optimiser of the official run, for these labels."""
+        return freezing.optimizer(
+            functools.partial(optax.adam, 0.0016, 0.0, 0.99**0.8), self.labels
+        )
+
+    def build(self, seed: int = 0) -> tuple[TrainState, Frozen, jax.Array]:
+        """Makes the arguments of the step: state, frozen, run key."""
+        keys = jax.random.split(jax.random.key(seed), 2 + len(self.clips))
+        generator = random_generator(ARCHITECTURES[self.size], keys[0], self.precision)
+        models = tuple(
+            random_clip(name, key, self.precision)
+            for name, key in zip(self.clips, keys[2:], strict=True)
+        )
+        targets = tuple(random_targets(clip, keys[1]) for clip in models)
+        frozen = Frozen(generator, tuple(clip.without_texts() for clip in models), targets)
+        return init_state(generator, self.optimizer, self.recipe), frozen, keys[1]
+
+
+def random_generator(
+    architecture: Architecture, key: jax.Array, precision: str = "float32"
+) -> Generator:
+    """A generator as before its training, with noise in its buffers."""
+    noise = {
+        name: jax.random.normal(jax.random.fold_in(key, i), (side, side))
+        for i, (name, side) in enumerate(architecture.noise_sizes().items())
+    }
+    params = jax.jit(init_params, static_argnums=0)(architecture, key)
+    return Generator(params, noise, jnp.zeros(architecture.w_dim), architecture, precision)
+
+
+def random_clip(name: str, key: jax.Array, precision: str = "float32") -> Clip:
+    """One of `CLIPS`, with normal weights of a spread that keeps activations in order; it reads no texts."""
+    shapes = sorted(clips.param_shapes(CLIPS[name]).items())
+    flat = {
+        path: jnp.ones(shape)
+        if path.endswith("scale")
+        else jax.random.normal(jax.random.fold_in(key, i), shape) * 0.02
+        for i, (path, shape) in enumerate(shapes)
+    }
+    silent = clips.Tokenizer("none", 0, 1, encode=lambda text: [], decode=str)
+    return clips.from_params(flat, CLIPS[name], name=name, precision=precision, tokenizer=silent)
+
+
+def random_targets(clip: Clip, key: jax.Array) -> Targets:
+    """Unit directions that no text stands behind."""
+    direction, target, bare = clips.unit(jax.random.normal(key, (3, clip.dim)))
+    return Targets(direction, target, bare, direction @ target)
+
+
+def _names(names) -> str:
+    return ", ".join(map(str, names))

@@ -1,0 +1,94 @@
+"""Checkpoints of the whole state, by orbax: each is written under a temporary name and renamed.
+
+Several processes write one checkpoint together, into a directory that all of them see. It may be read by another
+number of devices and processes.
+"""
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from nada_jax.devices import sharding
+from nada_jax.errors import UserError
+
+# Orbax and absl tell every save in several lines; a run tells its own.
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      directory: made where it is missing.
+      keep: how many of the newest stay.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        try:
+            sharding.alone(functools.partial(directory.mkdir, parents=True, exist_ok=True))
+            self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
+        except OSError as error:
+            raise UserError(f"cannot write {directory}: {error.strerror}") from error
+        self.directory = directory
+
+    def latest(self) -> int | None:
+        """The step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step stands."""
+        return self.directory / str(step)
+
+    def save(self, step: int, tree: Any) -> None:
+        """Writes a checkpoint and returns when it is whole on disk."""
+        if step != self.latest():
+            self._manager.save(step, args=ocp.args.StandardSave(_named(tree)))
+            self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: Any) -> Any:
+        """Reads a checkpoint.
+
+        Args:
+          step: which one.
+          like: a tree of arrays with the structure, shapes and dtypes that are expected.
+
+        Returns:
+          A tree like `like`, whose arrays lie on the devices as those of `like` do.
+
+        Raises:
+          UserError: it was written by another recipe, or is damaged.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _named(like))
+        try:
+            named = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {self.path(step)} does not fit this run or is damaged "
+                f"({type(error).__name__}); delete it, or use another --workdir"
+            ) from error
+        leaves = [named[name] for name in _named(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Ends orbax's background threads."""
+        self._manager.close()
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """Leaves by their path: what is on disk does not depend on the classes that hold them."""
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        if isinstance(leaf, jax.Array)
+        else np.asarray(leaf)
+        for path, leaf in paths
+    }

@@ -1,0 +1,163 @@
+"""Sections of a config: frozen dataclasses without defaults that check themselves when they are made.
+
+A section stands beside the code that reads it and bears the field names of `configs/`, where the defaults and their
+comments are. Each field states its type and range once:
+
+    class Freeze(Section, name="freeze"):
+        k: Annotated[int, at_least(1)]
+
+so that `Freeze(**config.freeze)` either works or ends in "freeze.k is 0; expected a whole number from 1".
+"""
+
+import dataclasses
+import functools
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, dataclass_transform
+
+from nada_jax.errors import UserError
+
+
+class Rule(NamedTuple):
+    """What a value has to be, beside its type."""
+
+    good: Callable[[Any], bool]
+    expected: str
+
+
+def at_least(least: int) -> Rule:
+    """Whole numbers from `least`."""
+    return Rule(lambda x: x >= least, f"a whole number from {least}")
+
+
+def one_of(names: Iterable[str]) -> Rule:
+    """One of a few words."""
+    names = tuple(names)
+    return Rule(lambda x: x in names, f"one of {', '.join(names)}")
+
+
+# Common ranges. Infinite and undefined numbers are in none of them: comparisons with NaN are False.
+Count = Annotated[int, at_least(1)]
+Number = Annotated[float, Rule(math.isfinite, "a finite number")]
+NonNegative = Annotated[float, Rule(lambda x: 0 <= x < math.inf, "a number from 0")]
+Positive = Annotated[float, Rule(lambda x: 0 < x < math.inf, "a number above 0")]
+Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share in 0..1")]
+Seed = Annotated[int, Rule(lambda x: 0 <= x < 2**63, "a whole number in 0..2^63 - 1")]
+Precision = Annotated[str, one_of(("float32", "bfloat16"))]
+
+
+def need(good: bool, field: str, value: Any, expected: str) -> None:
+    """Raises the one kind of message about a field.
+
+    Args:
+      good: whether the value can be used.
+      field: as the user wrote it, such as "freeze.k".
+      value: what it is.
+      expected: what would be right.
+
+    Raises:
+      UserError: it is not good.
+    """
+    if not good:
+        raise UserError(f"{field} is {value!r}; expected {expected}")
+
+
+@dataclass_transform(frozen_default=True)
+class Section:
+    """A section of a config; subclasses become frozen dataclasses. See the module's docstring.
+
+    A field whose type is a section holds that section. `check` may be overridden to hold fields against each
+    other.
+    """
+
+    name: ClassVar[str] = ""  # of the section in the config; "" at the top
+
+    def __init_subclass__(cls, name: str = "", **named: Any):
+        super().__init_subclass__(**named)
+        cls.name = name
+        dataclasses.dataclass(frozen=True)(cls)
+
+    def __post_init__(self):
+        for field, hint in hints(type(self)).items():
+            self._check_field(field, hint, getattr(self, field))
+        self.check()
+
+    def check(self) -> None:
+        """Holds fields against each other; raises UserError."""
+
+    def need(self, good: bool, field: str, expected: str) -> None:
+        """`need` for a field of this section."""
+        need(good, self.path(field), getattr(self, field), expected)
+
+    @classmethod
+    def path(cls, field: str) -> str:
+        """The name of a field as the user writes it."""
+        return f"{cls.name}.{field}" if cls.name else field
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Self:
+        """Makes the section, and those within it, out of a config.
+
+        Raises:
+          UserError: a field is missing or unknown, of another type, or out of its range.
+        """
+        known = hints(cls)
+        for field in sorted(known.keys() ^ set(config)):
+            state = "is missing" if field in known else "is unknown"
+            raise UserError(f"{cls.path(field)} {state}; expected the fields {', '.join(known)}")
+        return cls(
+            **{
+                field: hint.read(config[field]) if is_section(hint) else config[field]
+                for field, hint in known.items()
+            }
+        )
+
+    def _check_field(self, field: str, hint: Any, value: Any) -> None:
+        rules = ()
+        if typing.get_origin(hint) is Annotated:
+            hint, *rules = typing.get_args(hint)
+        expected = rules[-1].expected if rules else _described(hint)
+        self.need(_has_type(value, hint), field, expected)
+        for rule in rules:
+            self.need(rule.good(value), field, rule.expected)
+
+
+@functools.cache
+def hints(section: type[Section]) -> dict[str, Any]:
+    """Field -> type of a section, rules included."""
+    known = typing.get_type_hints(section, include_extras=True)
+    return {field.name: known[field.name] for field in dataclasses.fields(section)}
+
+
+def is_section(hint: Any) -> bool:
+    """Whether a type is a section."""
+    return isinstance(hint, type) and issubclass(hint, Section)
+
+
+def fields(section: type[Section]) -> set[str]:
+    """Flat names of all fields of a section and of those within it."""
+    flat = set()
+    for field, hint in hints(section).items():
+        flat |= fields(hint) if is_section(hint) else {section.path(field)}
+    return flat
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Whether a value has a plain type, tuple[plain, ...] or is a section; whole numbers pass for numbers."""
+    if hint is Any:
+        return True
+    if typing.get_origin(hint) is tuple:
+        (item, _) = typing.get_args(hint)
+        return isinstance(value, tuple) and all(_has_type(x, item) for x in value)
+    if hint in (int, float) and isinstance(value, bool):  # True is an int to Python
+        return False
+    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
+
+
+def _described(hint: Any) -> str:
+    """A type in words."""
+    if typing.get_origin(hint) is tuple:
+        return f"a tuple, each element {_described(typing.get_args(hint)[0])}"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+    return words.get(hint, getattr(hint, "__name__", str(hint)))

@@ -1,0 +1,70 @@
+"""Random views of pictures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nada_jax.adaptation import views
+from nada_jax.adaptation.views import Views
+
+
+def ramp(side=8):
+    """Each pixel holds its row and its column, and 1."""
+    rows, columns = np.mgrid[:side, :side].astype(np.float32)
+    return jnp.stack([rows, columns, np.ones_like(rows)], axis=-1)[None]
+
+
+def view(scale=1.0, degrees=0.0, centre=(0.5, 0.5), color=None):
+    """One view."""
+    color = None if color is None else jnp.full((1, 3), color)
+    return Views(jnp.array([scale]), jnp.deg2rad(jnp.array([degrees])), jnp.array([centre]), color)
+
+
+def test_the_plain_view_changes_nothing(assert_close):
+    assert_close(views.show(ramp(), view()), ramp(), 1e-6)
+    assert_close(views.show(ramp(), view(color=0.3)), ramp(), 1e-6)
+
+
+def test_zooming_shows_a_quarter_at_twice_the_size(assert_close):
+    shown = views.show(ramp(), view(scale=2.0, centre=(0.25, 0.75)))[0]
+    inner = slice(1, 7)
+    assert_close(shown[inner, 0, 0], np.arange(8)[inner] / 2 - 0.25, 1e-5)
+    assert_close(shown[0, inner, 1], np.arange(8)[inner] / 2 + 3.75, 1e-5)
+
+
+def test_a_quarter_turn_turns(assert_close):
+    assert_close(views.show(ramp(), view(degrees=90.0)), jnp.rot90(ramp(), 3, (1, 2)), 1e-5)
+
+
+def test_where_the_picture_ends_its_edge_goes_on_or_a_colour_stands(assert_close):
+    moved = view(centre=(0.0, 0.5))  # half of it lies above the picture
+    edge = views.show(ramp(), moved)[0]
+    assert_close(edge[:4, :, 1], np.tile(np.arange(8.0), (4, 1)), 1e-5)
+    assert float(jnp.abs(edge[:4, :, 0]).max()) == 0
+    colored = views.show(ramp(), moved.replace(color=jnp.full((1, 3), -0.5)))[0]
+    assert_close(colored[:3], jnp.full((3, 8, 3), -0.5), 1e-5)
+    assert_close(colored[5:, :, 0], edge[5:, :, 0], 1e-5)
+
+
+def test_draws_stay_within_their_limits_and_fill_them():
+    drawn = views.draw(jax.random.key(1), 500, 1.35, 20.0, 0.1, "random")
+    degrees = np.rad2deg(drawn.angle)
+    reach = np.abs(drawn.centre - 0.5) - (1 - 1 / drawn.scale[:, None]) / 2
+    for values, low, high in (
+        (drawn.scale, 1.0, 1.35), (degrees, -20.0, 20.0), (drawn.color, -1.0, 1.0),
+    ):  # fmt: skip
+        spread = high - low
+        assert low <= values.min() < low + 0.05 * spread
+        assert high - 0.05 * spread < values.max() <= high + 1e-5
+    assert reach.max() <= 0.1 + 1e-6 and drawn.centre.max() > 0.6
+    still = views.draw(jax.random.key(1), 5, 1.0, 0.0, 0.0, "edge")
+    assert still.color is None
+    np.testing.assert_allclose(still.centre, 0.5)
+
+
+@pytest.mark.parametrize("background", views.BACKGROUNDS)
+def test_gradients_are_finite(background):
+    drawn = views.draw(jax.random.key(0), 1, 1.5, 30.0, 0.2, background)
+    gradient = jax.grad(lambda x: jnp.sum(views.show(x, drawn) ** 2))(ramp())
+    assert bool(jnp.isfinite(gradient).all()) and bool(jnp.any(gradient != 0))

@@ -1,0 +1,88 @@
+"""What is compiled is kept, where that is possible; what is set for speed leaves the user's settings alone."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from nada_jax.devices.compilation import keep_compiled, set_flags
+
+
+@pytest.fixture(autouse=True)
+def unset():
+    """JAX as a user finds it, without the cache of these tests."""
+    names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
+    former = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in former.items():
+        jax.config.update(name, value)
+
+
+def test_it_is_kept_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path))
+    keep_compiled()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
+    assert (tmp_path / "compiled").is_dir()
+    assert jax.config.jax_compilation_cache_max_size > 0
+
+
+def test_the_users_own_place_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", "elsewhere")
+    keep_compiled()
+    assert jax.config.jax_compilation_cache_dir == "elsewhere"
+    assert not (tmp_path / "compiled").exists()
+
+
+def test_nothing_is_kept_where_nothing_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path / "file"))
+    keep_compiled()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+YNN = "--xla_cpu_experimental_ynn_fusion_type="
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("", YNN), ("--xla_a=1", f"--xla_a=1 {YNN}"), (f"{YNN}DOT --xla_a=1", f"{YNN}DOT --xla_a=1")],
+)
+def test_the_users_own_flags_stay(monkeypatch, given, expected):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    set_flags()
+    assert os.environ["XLA_FLAGS"] == expected
+
+
+PROGRAM = """
+import os, pathlib, sys
+import main
+main.HUGE_PAGES = pathlib.Path(sys.argv[1])
+main.ask_for_huge_pages()
+print(os.environ.get("GLIBC_TUNABLES"), sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("system", "given", "expected"),
+    [
+        ("always [madvise] never", None, "glibc.malloc.hugetlb=1"),
+        ("always [madvise] never", "a=b", "a=b"),
+        ("[always] madvise never", None, "None"),
+        (None, None, "None"),
+    ],
+)
+def test_the_command_starts_again_where_huge_pages_must_be_asked_for(
+    tmp_path, system, given, expected
+):
+    if system:
+        (tmp_path / "enabled").write_text(system)
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    if given:
+        environment["GLIBC_TUNABLES"] = given
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / "enabled"), "a b", "--c=d"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{expected} ['a b', '--c=d']\n"

@@ -1,0 +1,35 @@
+"""Checkpoints come back bit by bit, and say what is wrong with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nada_jax.errors import UserError
+from nada_jax.runs.checkpoints import Checkpoints
+
+
+def state(value):
+    params = {"a": jnp.full(3, value), "b": {"c": jnp.arange(4.0) * value}}
+    return {"params": params, "opt": optax.adam(0.1).init(params), "step": jnp.int32(value)}
+
+
+def test_the_whole_state_comes_back(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        assert checkpoints.latest() is None
+        for step in (1, 2, 3):
+            checkpoints.save(step, state(step + 0.1))
+        assert checkpoints.latest() == 3
+        restored = checkpoints.restore(3, state(0.0))
+    same = jax.tree.map(np.array_equal, restored, state(3.1))
+    assert all(jax.tree.leaves(same))
+    assert jax.tree.structure(restored) == jax.tree.structure(state(0.0))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+
+
+def test_a_checkpoint_of_another_shape_is_refused_by_its_path(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": jnp.ones(3)})
+        with pytest.raises(UserError, match=f"checkpoint {tmp_path}/1 does not fit"):
+            checkpoints.restore(1, {"b": jnp.ones(3)})
