@@ -5,7 +5,6 @@ runs/RECIPE unless --workdir says otherwise. Wrong input ends in one sentence an
 """
 
 import importlib
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,9 +12,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+from nada_jax.devices.huge_pages import restart_with_huge_pages
+
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; runs/CONFIG by default.")
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
       arguments: the command line, with the program's name first.
 
     Returns:
-      The exit code: 0, 2 after wrong input, or what the task says.
+      The exit code: 0, 2 after wrong input, or what the task returns.
     """
     warnings.showwarning = warn
     if {"-h", "--help"} & set(arguments):
@@ -50,13 +50,13 @@ def main(arguments: list[str]) -> int:
     workdir = Path(WORKDIR.value or Path("runs") / name)
     try:
         # Only now: importing JAX takes seconds.
-        from nada_jax.devices.compilation import prepare
+        from nada_jax.devices import compilation
         from nada_jax.errors import UserError
 
         task = importlib.import_module(f"nada_jax.tasks.{CONFIG.value.task}")
     except KeyboardInterrupt:
         return 130
-    prepare()
+    compilation.prepare()
     try:
         return task.run(CONFIG.value, workdir)
     except (UserError, OSError) as error:
@@ -64,21 +64,6 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def ask_for_huge_pages() -> None:
-    """Starts this process again with glibc's huge pages, where Linux gives them on request only.
-
-    On CPU XLA takes fresh memory from Linux in every step; by small pages that costs a fifth of the time.
-    What the user set in $GLIBC_TUNABLES stays.
-    """
-    try:
-        on_request = "[madvise]" in HUGE_PAGES.read_text(encoding="utf-8")
-    except OSError:
-        return
-    if on_request and "GLIBC_TUNABLES" not in os.environ:
-        environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-        os.execve(sys.executable, sys.orig_argv, environment)
 
 
 def warn(message: Warning | str, *_, **__) -> None:
@@ -98,5 +83,5 @@ def fail(error: Exception | str) -> int:
 
 
 if __name__ == "__main__":
-    ask_for_huge_pages()
+    restart_with_huge_pages()
     sys.exit(main(sys.argv))

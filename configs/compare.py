@@ -1,4 +1,4 @@
-"""Runs many recipes, judges what they made, and shows all of it side by side on one page.
+"""Runs many recipes, measures the adapted generators, and shows all of them side by side on one page.
 
     python main.py --config=configs/compare.py                                    # the whole grid
     python main.py --config=configs/compare.py --config.only=Prompts,adaptive     # some groups or cells
@@ -6,7 +6,7 @@
     python main.py --config=configs/compare.py --config.cells.adaptive.adapt.freeze.k=3   # one cell
     python main.py --config=configs/compare.py:recipes                            # every recipe and plain NADA
 
-Expected: compare.html, one file with all pictures in it, and compare.md, the numbers alone; both are written
+Expected: compare.html, one file with all images in it, and compare.md, the numbers alone; both are written
 anew after every cell. The same command again runs only what is missing; about 25 minutes on two cores for all.
 A grid of your own is a config that starts with `empty` and calls `add`.
 """
@@ -24,7 +24,7 @@ from configs import (
 
 VARIANTS = ("", "recipes")
 RECIPES = (nada_sketch, nada_zombie, nada_joker, nada_golden_statue, nada_robot)
-# What recipes differ in, from each other and from what cells share.
+# The fields in which recipes differ, from each other and from what cells share.
 FIELDS = (
     "steps", "text.source", "text.target", "clip.zoom", "loss.angle", "loss.global_",
     "freeze.strategy", "freeze.phase", "optimizer.lr",
@@ -49,7 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
     add(
         config, "Layers", "adaptive_parameters", {"freeze.strategy": "adaptive_parameters"} | epochs
     )
-    # Few numbers have to go further: with the others' rate both change next to nothing.
+    # Few parameters have to move further: at the rate of the others both change almost nothing.
     for strategy, lr in (("style_space", 0.01), ("low_rank", 0.003)):
         add(config, "Layers", strategy, {"freeze.strategy": strategy, "optimizer.lr": lr})
 
@@ -102,7 +102,7 @@ def empty() -> ConfigDict:
     config.task = "compare"  # the module of nada_jax.tasks that runs this config
     config.only = ""  # cells or groups to run, with commas between them; all if empty
 
-    # What all cells share: a change here changes every cell that does not say otherwise.
+    # What all cells share: a change here changes every cell that does not set the field itself.
     config.adapt = nada_sketch.get_config()  # the fields of configs/default.py
     config.adapt.steps = 150
     config.adapt.loss.angle = 0.0  # or differences between cells would be smaller
@@ -145,7 +145,7 @@ def add(
 
 
 def follow(shared: ConfigDict) -> ConfigDict:
-    """A copy, each field of which follows the original until it is set itself."""
+    """A copy, each field of which follows the original until it is set in the copy."""
     copy = ConfigDict()
     for field, value in shared.items():
         nested = isinstance(value, ConfigDict)

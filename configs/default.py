@@ -18,69 +18,80 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = "adapt"  # the module of nada_jax.tasks that runs this config
     config.seed = 0  # of every random number of the run
     config.steps = 160  # optimiser steps of the whole run, resumed parts included
-    config.batch_size = 4  # pictures per step
+    config.batch_size = 4  # images per step
     config.precision = "float32"  # networks compute in float32 or bfloat16; weights stay float32
     config.ema = 0.0  # half-life in steps of an average of the weights, drawn and saved; 0: none
-    config.low_memory = False  # compute more than once what would take much memory; slower
+    config.low_memory = False  # recompute activations in gradients: less memory, slower
 
     config.checkpoint_every = 100  # steps between checkpoints; one is always written at the end
     config.sample_every = 50  # steps between sample grids; the last step always draws one
-    config.log_every = 10  # steps between progress lines, and between looks at the loss
+    config.log_every = 10  # steps between progress lines, and between checks of the loss
     config.resume = True  # continue from the workdir's last checkpoint
     config.overwrite = False  # delete an earlier run in the workdir and start anew
 
     config.generator = ConfigDict()
     config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
-    config.generator.noise = "independent"  # per picture; or "shared" by both, "const", "none"
-    config.generator.mixing = 0.0  # share of pictures that mix the styles of two latents
+    config.generator.noise = (
+        "independent"  # for each image; or "shared" by both generators, "const", "none"
+    )
+    config.generator.mixing = 0.0  # share of images that mix the styles of two latents
 
     config.clip = ConfigDict()
     config.clip.models = ("avatar-p8", "avatar-p16")  # names, directories or hub names
     config.clip.weights = (1.0, 1.0)  # one for each model; the loss is a weighted sum
-    config.clip.antialias = False  # smooth when shrinking pictures; the official code does not
-    config.clip.zoom = 1.0  # show random windows, enlarged up to so much: cleaner lines and paper
-    config.clip.rotate = 0.0  # turned by up to so many degrees
-    config.clip.shift = 0.0  # moved by up to so much of a side
-    config.clip.background = "edge"  # what shows where a picture ends: "random" is a colour a view
+    config.clip.antialias = False  # smooth when shrinking images; the official code does not
+    config.clip.zoom = 1.0  # maximum magnification of random windows: cleaner lines and paper
+    config.clip.rotate = 0.0  # maximum rotation in degrees
+    config.clip.shift = 0.0  # maximum shift, as a share of the image's side
+    config.clip.background = "edge"  # beyond the image: its edge, or "random", a colour per view
 
     config.text = ConfigDict()
     config.text.source = "cartoon portrait"  # what the generator draws now
-    config.text.target = "pencil sketch"  # what it shall draw
+    config.text.target = "pencil sketch"  # what it should draw
     config.text.others = ()  # further texts at once, such as ("robot", "glasses")
     config.text.weights = ()  # of each of them, beside 1 for the target; below 0 moves away from it
-    config.text.source_images = ""  # a directory of pictures in place of the source text, or
-    config.text.target_images = ""  # of the target text; alone, the source is what it draws itself
-    config.text.read_every = 0  # steps between readings of the source text off pictures; 0: never
-    config.text.vocabulary = ""  # file of what may be read, a text a line; "": the package's own
+    config.text.source_images = ""  # a directory of images in place of the source text, or
+    config.text.target_images = (
+        ""  # of the target text; alone, the source is what the generator draws
+    )
+    config.text.read_every = 0  # steps between choices of the source text by CLIP; 0: never
+    config.text.vocabulary = (
+        ""  # file of candidate source texts, one per line; "": the package's own
+    )
 
     config.loss = ConfigDict()  # factor of each term; 0 leaves it out
-    config.loss.directional = 1.0  # the change of the picture points along the change of the text
-    config.loss.global_ = 0.0  # the picture is near the target text; alone it collapses
-    config.loss.manifold = 0.0  # the picture moves as far as the texts are apart
-    config.loss.angle = 0.25  # pictures stay as unlike each other as they were; the paper has none
+    config.loss.directional = 1.0  # the change of the image points along the change of the text
+    config.loss.global_ = 0.0  # the image is near the target text; alone it collapses
+    config.loss.manifold = 0.0  # the image moves as far as the texts are apart
+    config.loss.angle = 0.25  # images stay as unlike each other as they were; not in the paper
     config.loss.patch = 0.0  # directional, on crops and texts of parts of a face
-    config.loss.patch_fraction = 0.5  # side of a crop as a share of the picture's
-    config.loss.l2 = 0.0  # mean squared difference of the two pictures; keeps them alike
-    config.loss.lpips = 0.0  # perceptual distance of the two pictures
+    config.loss.l2 = 0.0  # mean squared difference of the two images; keeps them alike
+    config.loss.lpips = 0.0  # perceptual distance of the two images
     config.loss.identity = 0.0  # the two faces are those of one person
 
+    config.patch = ConfigDict()
+    config.patch.fraction = 0.5  # side of a crop as a share of the image's, for loss.patch
     config.lpips = ConfigDict()
     config.lpips.weights = ""  # VGG-16 with the layers of LPIPS, for loss.lpips
     config.identity = ConfigDict()
     config.identity.weights = ""  # face identity network (irse50), for loss.identity
 
-    config.stop = ConfigDict()  # before the last step, by pictures that no step trains on
-    config.stop.every = 0  # steps between looks at them; 0: never
-    config.stop.clip = ""  # the CLIP that sees them; "": the first of clip.models
-    config.stop.diversity = 0.0  # end once they differ less than so much of the source's pictures
-    config.stop.similarity = 0.0  # end once they are so near to the target; 0: never
+    config.stop = ConfigDict()  # before the last step, by images that no step trains on
+    config.stop.every = 0  # steps between measurements; 0: never
+    config.stop.clip = ""  # the CLIP that measures; "": the first of clip.models
+    config.stop.diversity = 0.0  # end at this share of the source's diversity; 0: never
+    config.stop.similarity = 0.0  # end at this mean cosine to the target; 0: never
 
-    config.balancing = ConfigDict()  # of these factors; see nada_jax/balancing.py
-    config.balancing.mode = "fixed"  # "uncertainty" trains them; "learned" fails, as it must
+    config.balancing = ConfigDict()  # of these factors; see nada_jax/adaptation/balancing.py
+    config.balancing.mode = (
+        "fixed"  # "uncertainty" trains them; "learned" drives them to 0, for comparison
+    )
     config.balancing.lr = 0.01  # of the optimiser that trains them, Adam
 
     config.freeze = ConfigDict()
-    config.freeze.strategy = "none"  # phase, late, adaptive, ...: see nada_jax/freezing.py
+    config.freeze.strategy = (
+        "none"  # phase, late, adaptive, ...: see nada_jax/adaptation/freezing/table.py
+    )
     config.freeze.phase = "all"  # phase: texture, shape, shape_expanded, no_fine or all
     config.freeze.k = 6  # adaptive: latents (or tensors) chosen; late: last latents trained
     config.freeze.iterations = 1  # adaptive: steps of the optimisation that ranks them
@@ -101,7 +112,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.mesh = ConfigDict()  # devices of a run; it may be resumed on others
     config.mesh.data = 0  # devices that share the batch; 0: as many as there are and as divide it
-    config.mesh.fsdp = 1  # times so many, which also keep a part of each large array
+    config.mesh.fsdp = 1  # a second axis, over which large arrays are split as well
 
     config.distributed = ConfigDict()  # processes (hosts), with one file system for the workdir
     config.distributed.coordinator = ""  # host:port of process 0; "auto" asks Slurm, MPI, ...

@@ -1,10 +1,11 @@
-"""Numbers for an adapted generator: how well it meets the text, and what it kept of its source.
+"""Numbers for an adapted generator: how well it meets the text, and how much of its source it kept.
 
     python main.py --config=configs/evaluate.py --config.generator.weights=runs/nada_sketch/generator.safetensors
     python main.py --config=configs/evaluate.py --config.generator.weights=sketch.pt --config.source.weights=ffhq1024 \
         --config.text.source=photo --config.text.target=sketch --config.judge=openai/clip-vit-large-patch14
 
-As it stands it measures avatar64 against itself: what no change looks like.
+Expected: evaluation.md, a table of metrics with intervals. As it stands, avatar64 is measured against itself, which
+shows the figures of no change.
 """
 
 from ml_collections import ConfigDict
@@ -18,8 +19,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = "evaluate"  # the module of nada_jax.tasks that runs this config
     config.precision = "float32"  # generators and judge compute in float32 or bfloat16
     config.seed = 0  # of the latents, the clusters and the resamples
-    config.samples = 256  # latents, drawn by both generators; kid and clip_fid ask for thousands
-    config.batch_size = 64  # pairs of pictures at once; 2 to 8 for 1024 pixels
+    config.samples = 256  # latents, drawn by both generators; kid and clip_fid need thousands
+    config.batch_size = 64  # pairs of images at once; 2 to 8 for 1024 pixels
     config.truncation = 1.0  # 1 draws as trained; less is more typical and hides lost diversity
 
     config.generator = ConfigDict()
@@ -30,18 +31,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.text.source = ""  # what the source draws; "" reads it in the header
     config.text.target = ""  # what the adapted one should draw; "" reads it in the header
 
-    config.judge = (
-        "avatar-p8"  # CLIP that sees the pictures; best one that took no part in training
-    )
+    config.judge = "avatar-p8"  # CLIP that embeds the images; best one without part in training
     config.identity = ConfigDict()
     config.identity.weights = ""  # face identity network (irse50), for `identity`; "" leaves it out
     config.lpips = ConfigDict()
-    config.lpips.weights = (
-        ""  # VGG-16 with the layers of LPIPS, for `cluster_lpips`; "" leaves it out
-    )
+    config.lpips.weights = ""  # VGG-16 with LPIPS layers, for `cluster_lpips`; "" leaves it out
     config.lpips.pairs = 100  # of a cluster at most: each costs two passes of the VGG
-    config.folder = ""  # pictures of the target domain for kid and clip_fid; "" takes the source's
-    config.clusters = 8  # of the adapted pictures, for `cluster_clip` and `cluster_lpips`
+    config.folder = ""  # images of the target domain for kid and clip_fid; "" takes the source's
+    config.clusters = 8  # of the adapted images, for `cluster_clip` and `cluster_lpips`
     config.bootstrap = 1000  # resamples behind each interval
     config.confidence = 0.95  # share of the resamples within an interval
     return config

@@ -1,8 +1,10 @@
-"""Draws a grid and single pictures from any generator, beside its source when that is given.
+"""Draws a grid and single images from any generator, beside its source where that is given.
 
     python main.py --config=configs/sample.py
     python main.py --config=configs/sample.py --config.generator.weights=runs/nada_sketch/generator.safetensors \
         --config.source.weights=avatar64 --config.rows=4 --config.truncation=0.5
+
+Expected: samples/grid.png, and one file for each of its images.
 """
 
 from ml_collections import ConfigDict
@@ -21,10 +23,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.generator.scales = ()  # a factor for each of them: 0.5 goes half the way; by default 1
     config.source = ConfigDict()
     config.source.weights = ""  # a second generator, drawn from the same latents above the first
-    config.seed = 0  # of the first picture; the next ones count up
+    config.seed = 0  # of the first image; the next ones count up
     config.rows = 3  # of the grid
     config.columns = 8  # of the grid
-    config.truncation = 0.7  # 1 draws as trained; less is more typical; 0 is the mean picture
+    config.truncation = 0.7  # 1 draws as trained; less is more typical; 0 is the mean image
     config.noise = "const"  # the generator's own buffers, or "none", or "random" by seed
-    config.singles = True  # write every picture of the grid as a file of its own, too
+    config.singles = True  # also write each image of the grid as a file of its own
     return config

@@ -1,4 +1,4 @@
-"""What devices tell each other in a training step, for 1 to 256 of them; nothing is trained.
+"""The messages between devices in a training step, for 1 to 256 of them; nothing is trained.
 
     python main.py --config=configs/scaling.py                       # the step of the embedded models
     python main.py --config=configs/scaling.py:ffhq                  # that of 1024 pixels and two ViT-Bs
@@ -11,6 +11,8 @@ the step needs on each device.
 
 from ml_collections import ConfigDict
 
+from configs import default
+
 VARIANTS = ("", "ffhq")
 
 
@@ -20,13 +22,16 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(f"config variant is {variant!r}; expected nothing or one of: ffhq")
     config = ConfigDict()
     config.task = "scaling"  # the module of nada_jax.tasks that runs this config
+    # The step that is measured: all fields of configs/default.py, as in the paper's run. The fields below take the
+    # place of its own; weights and texts are not read.
+    config.adapt = default.get_config("ffhq")
     config.devices = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # sizes of the mesh
     config.tpu = ""  # v5e or v6e: the compiler of such TPUs, which libtpu has; "": that of CPUs
     config.fsdp = 1  # of them, devices that share each large array
 
-    config.size = 64  # side of the picture: 64, 256, 512 or 1024
+    config.size = 64  # side of the images: 64, 256, 512 or 1024
     config.clips = ("avatar-p8", "avatar-p16")  # or b32, b16, l14
-    config.batch_size = 4  # pictures of one device; the whole batch grows with the devices
+    config.batch_size = 4  # images of one device; the whole batch grows with the devices
     config.precision = "float32"  # float32 or bfloat16
     config.strategy = "none"  # of freezing: none, late or adaptive
     config.k = 0  # latents of the strategies late and adaptive; 0: all

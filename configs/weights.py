@@ -1,9 +1,10 @@
-"""Lists the weights that go by name: what they draw, which are on this machine, sizes and licences.
+"""Lists the weights that are known by name: what they draw, which are on this machine, sizes and licences.
 
     python main.py --config=configs/weights.py
     python main.py --config=configs/weights.py --config.fetch=ffhq1024,openai/clip-vit-base-patch32
 
-The second line fetches before it lists, for a machine that will have no network later on.
+Expected: two tables, and weights.json. The second line fetches before it lists, for a machine that will have no
+network later on.
 """
 
 from ml_collections import ConfigDict

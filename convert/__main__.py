@@ -4,60 +4,83 @@ import argparse
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
-from convert import clip, kinds, rules
+from convert import rules
+from convert.kinds import KINDS, convert
 from nada_jax.errors import UserError
-
-EXAMPLES = """examples:
-  python -m convert stylegan2 stylegan2-ffhq-config-f.pkl ffhq.safetensors   NVIDIA -> native
-  python -m convert stylegan2 ffhq.pt ffhq.safetensors       rosinality, StyleGAN-NADA -> native
-  python -m convert stylegan2 sketch.safetensors sketch.pt   native -> rosinality
-  python -m convert clip clip-vit-base-patch32 my-clip       Hugging Face directory -> native directory
-  python -m convert clip ViT-B-32.pt my-clip                 OpenAI or open_clip -> native directory
-  python -m convert encoder e4e_ffhq_encode.pt e4e.safetensors
-                                 and the generator in it -> e4e-generator.safetensors
-  python -m convert irse50 model_ir_se50.pth irse50.safetensors
-  python -m convert mapper afro.pt afro.safetensors
-  python -m convert vgg vgg16-397923af.pth vgg16.safetensors --lpips vgg.pth
-"""
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      arguments: by default those of the process.
+
+    Returns:
+      The exit code: 0, or 2 after one sentence on stderr.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m convert",
         description="Converts official checkpoints to native weights, and back.",
-        epilog=EXAMPLES,
+        epilog=_examples(),
+        # Keeps the lines of the examples, which the default would fill into a paragraph.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("kind", choices=kinds.KINDS, help="what the file holds")
+    parser.add_argument("kind", choices=KINDS, help="what the file holds")
     parser.add_argument("source", type=Path)
     parser.add_argument("destination", type=Path)
     parser.add_argument("--check", action="store_true", help="print a table of what was matched")
-    parser.add_argument(
-        "--activation",
-        choices=clip.ACTIVATIONS,
-        help="clip: that of the network, which a state dict cannot say; OpenAI's quick_gelu by default",
-    )
-    parser.add_argument(
-        "--lpips", type=Path, metavar="FILE", help="vgg: linear layers that make it LPIPS-VGG"
-    )
-    options = parser.parse_args(arguments)
-    extra = {"activation": "clip", "lpips": "vgg"}
-    given = {name: getattr(options, name) for name in extra if getattr(options, name) is not None}
+    for kind in KINDS.values():
+        for option in kind.options:
+            parser.add_argument(
+                f"--{option.name}",
+                type=option.type,
+                metavar=option.metavar,
+                help=f"{kind.name}: {option.help}",
+            )
+    # Options of all kinds are one flat list for argparse; `_options` sorts out those of other kinds.
+    given = vars(parser.parse_args(arguments))
+    source, destination = given["source"], given["destination"]
     try:
-        for name in given:
-            if extra[name] != options.kind:
-                raise UserError(f"--{name} is for {extra[name]} alone, not for {options.kind}")
+        options = _options(given)
         with warnings.catch_warnings():
+            # Without the line of code that Python would print below a warning.
             warnings.showwarning = _warn
-            matches = kinds.convert(options.kind, options.source, options.destination, **given)
+            matches = convert(given["kind"], source, destination, **options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.check:
+    if given["check"]:
         print(rules.table(matches))
-    print(f"{len(matches)} arrays: {options.source} -> {options.destination}")
+    print(f"{len(matches)} arrays: {source} -> {destination}")
     return 0
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given; UserError where one belongs to another kind."""
+    found = {}
+    for kind in KINDS.values():
+        for option in kind.options:
+            if given[option.name] is None:
+                continue
+            if kind is not KINDS[given["kind"]]:
+                raise UserError(
+                    f"--{option.name} is for {kind.name} alone, not for {given['kind']}"
+                )
+            found[option.name] = given[option.name]
+    return found
+
+
+def _examples() -> str:
+    """The end of the help: the examples of every kind, aligned."""
+    lines = [
+        (f"  python -m convert {kind.name} {arguments}", meaning)
+        for kind in KINDS.values()
+        for arguments, meaning in kind.examples
+    ]
+    width = max(len(command) for command, _ in lines)
+    return "examples:\n" + "\n".join(f"{command:{width}}  {meaning}" for command, meaning in lines)
 
 
 def _warn(message: Warning | str, *_, **__) -> None:

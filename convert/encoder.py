@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from convert import irse50, reader, rules
+from convert import irse50, rules
 from convert.rules import CONV, DENSE, Match, Rule
+from convert.unpickle import reader
 from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
-from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 # Official classes, and whether they add the first latent to all others.
 TYPES = {
@@ -21,25 +22,17 @@ TYPES = {
 }
 
 
-def _convs(depth: int) -> list[Rule]:
-    """Convolutions of a head; the activations between them count in the official numbers."""
-    return [
-        rule
-        for i in range(depth)
-        for rule in (
-            Rule(f"encoder.styles.{{n}}.convs.{2 * i}.weight", f"head_{{n}}.conv_{i}.kernel", CONV),
-            Rule(f"encoder.styles.{{n}}.convs.{2 * i}.bias", f"head_{{n}}.conv_{i}.bias"),
-        )
-    ]
-
-
 RULES = [
     *irse50.body("encoder."),
-    *_convs(6),
-    Rule("encoder.styles.{n}.linear.weight", "head_{n}.linear.weight", DENSE),
-    Rule("encoder.styles.{n}.linear.bias", "head_{n}.linear.bias"),
-    Rule("encoder.latlayer{j}.weight", "lateral_{j-1}.kernel", CONV),
-    Rule("encoder.latlayer{j}.bias", "lateral_{j-1}.bias"),
+    # At most 6 convolutions: a head reduces maps of 64 pixels or fewer to one. The official numbers
+    # count the activations between them.
+    *(
+        rule
+        for i in range(6)
+        for rule in rules.layer(f"encoder.styles.{{n}}.convs.{2 * i}", f"head_{{n}}.conv_{i}", CONV)
+    ),
+    *rules.layer("encoder.styles.{n}.linear", "head_{n}.linear", DENSE, "weight"),
+    *rules.layer("encoder.latlayer{j}", "lateral_{j-1}", CONV),
     Rule("latent_avg", "latent_avg"),
 ]
 
@@ -53,7 +46,7 @@ def to_native(
       official: "encoder.…" -> array in PyTorch layout, and "latent_avg" ([l, w] or [w]), or nothing
         where the encoder's latents do not start from the average.
       what: how messages call it.
-      encoder_type: the official name of its class, which its arrays cannot tell; see `TYPES`.
+      encoder_type: the official name of its class, which its arrays do not show; see `TYPES`.
 
     Returns:
       The encoder, and each key's way.
@@ -71,22 +64,23 @@ def to_native(
         said = f"is {encoder_type!r}" if encoder_type else "is missing"
         raise UserError(
             f"{what}: opts.encoder_type {said}; expected one of {known}, since tensors alone do not "
-            "tell whether the first latent is added to all others"
+            "show whether the first latent is added to all others"
         )
     progressive = TYPES[encoder_type]
 
     def expected(shapes: rules.Shapes) -> dict[str, tuple[int, ...]]:
         needed = EncoderArchitecture.from_shapes(shapes, progressive).shapes()
         average = needed.pop("latent_avg")
-        if given := shapes.get("latent_avg"):  # of each latent, or the same for all
+        if given := shapes.get("latent_avg"):  # [l, w], or [w] for all latents
             needed["latent_avg"] = average[-len(given) :]
         return needed
 
-    native, matches = rules.apply(RULES, official, what=what, expected=expected)
-    biases = [x for key, x in native.items() if key.endswith(".linear.bias")]  # one per head
-    average = native.get("latent_avg", np.float32(0))
-    native["latent_avg"] = np.broadcast_to(average, (len(biases), len(biases[0])))
-    return weights.model_from_arrays(Encoder, native, progressive=progressive), matches
+    arrays, matches = rules.apply(RULES, official, what=what, expected=expected)
+    biases = [x for key, x in arrays.items() if key.endswith(".linear.bias")]  # one per head
+    # Encoders that do not start from an average start from 0.
+    average = arrays.get("latent_avg", np.float32(0))
+    arrays["latent_avg"] = np.broadcast_to(average, (len(biases), len(biases[0])))
+    return native.model_from_arrays(Encoder, arrays, progressive=progressive), matches
 
 
 def read(path: Path) -> tuple[Encoder, list[Match]]:
@@ -107,7 +101,7 @@ def read(path: Path) -> tuple[Encoder, list[Match]]:
     official, content = part(path, "encoder")
     opts = content.get("opts")
     opts = opts if isinstance(opts, Mapping) else {}
-    restyle = opts.get("input_nc") == 6
+    restyle = opts.get("input_nc") == 6  # it reads the image and its last attempt, 3 channels each
     average = content.get("latent_avg")
     if hasattr(average, "shape") and (restyle or opts.get("start_from_latent_avg", True)):
         official["latent_avg"] = average

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from convert import reader, rules
+from convert import rules
 from convert.rules import CONV, Match, Rule, Transform
-from nada_jax.errors import UserError
-from nada_jax.models.irse import Irse50, Irse50Architecture
-from nada_jax.weights import loading as weights
+from convert.unpickle import reader
+from nada_jax.models.irse import Irse50
 
-SIDE = 7  # of the last map, for pictures of 112 pixels
-# PyTorch's [o, c * side * side] over channels first -> [side, side, c, o].
+SIDE = 7  # pixels of the last map, for images of 112 pixels
+# The official layer reads a map flattened with channels first; ours reads it as it is, channels last:
+# [o, c * side * side] -> [side, side, c, o].
 FLAT_DENSE = Transform(
     f"reshape(-1, c, {SIDE}, {SIDE}) transpose(2, 3, 1, 0)",
     lambda x: x.reshape(len(x), -1, SIDE, SIDE).transpose(2, 3, 1, 0),
@@ -24,7 +24,7 @@ def norm(official: str, native: str) -> list[Rule]:
         Rule(f"{official}.bias", f"{native}.bias"),
         Rule(f"{official}.running_mean", f"{native}.mean"),
         Rule(f"{official}.running_var", f"{native}.var"),
-        Rule(f"{official}.num_batches_tracked", None),
+        Rule(f"{official}.num_batches_tracked", None),  # a counter of the training
     ]
 
 
@@ -42,6 +42,7 @@ def body(prefix: str = "") -> list[Rule]:
         Rule(f"{block}.res_layer.2.weight", f"{native}.prelu.slope"),
         Rule(f"{block}.res_layer.3.weight", f"{native}.conv_1.kernel", CONV),
         *norm(f"{block}.res_layer.4", f"{native}.norm_1"),
+        # Squeeze and excitation as 1x1 convolutions, which the official code uses for dense layers.
         Rule(f"{block}.res_layer.5.fc1.weight", f"{native}.squeeze.kernel", CONV),
         Rule(f"{block}.res_layer.5.fc2.weight", f"{native}.excite.kernel", CONV),
     ]
@@ -50,29 +51,14 @@ def body(prefix: str = "") -> list[Rule]:
 RULES = [
     *body(),
     *norm("output_layer.0", "norm"),
-    Rule("output_layer.3.weight", "dense.kernel", FLAT_DENSE),
-    Rule("output_layer.3.bias", "dense.bias"),
+    *rules.layer("output_layer.3", "dense", FLAT_DENSE),  # 1 is a dropout, 2 flattens
     *norm("output_layer.4", "feature_norm"),
 ]
 
 
 def to_native(official: rules.Arrays, what: str) -> tuple[Irse50, list[Match]]:
-    """Converts a state dict of the identity network.
-
-    Args:
-      official: key -> array in PyTorch layout.
-      what: how messages call it.
-
-    Returns:
-      The network, and each key's way.
-
-    Raises:
-      UserError: what does not fit, all in one message.
-    """
-    native, matches = rules.apply(
-        RULES, official, what=what, expected=lambda x: Irse50Architecture.from_shapes(x).shapes()
-    )
-    return weights.model_from_arrays(Irse50, native), matches
+    """Converts a state dict of the identity network; see `rules.build`."""
+    return rules.build(Irse50, RULES, official, what)
 
 
 def read(path: Path) -> tuple[Irse50, list[Match]]:
@@ -87,10 +73,5 @@ def read(path: Path) -> tuple[Irse50, list[Match]]:
     Raises:
       UserError: the file is damaged, holds no state dict, or one that does not fit.
     """
-    official = reader.read(path)
-    if not all(hasattr(array, "shape") for array in official.values()):
-        held = ", ".join(list(official)[:8])
-        raise UserError(
-            f"{path} holds no face identity network: expected its tensors, it has {held}"
-        )
+    official = reader.state_dict(reader.read(path), path, "face identity network")
     return to_native(official, str(path))

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from convert import encoder, rules
-from convert.rules import DENSE, Match, Rule
-from nada_jax.models.mapper import Mapper, MapperArchitecture
-from nada_jax.weights import loading as weights
+from convert.rules import DENSE, Match
+from nada_jax.models.mapper import Mapper
 
 # Official names; the official spelling is "course", and a SingleMapper has one network for all.
 LEVELS = {
@@ -14,33 +13,22 @@ LEVELS = {
     "fine_mapping": "fine",
     "mapping": "all",
 }
+# Official numbers start at 1: layer 0 is the normalisation, which has no weights.
 RULES = [
     rule
     for official, level in LEVELS.items()
-    for rule in (
-        Rule(f"mapper.{official}.mapping.{{n}}.weight", f"{level}.dense_{{n-1}}.weight", DENSE),
-        Rule(f"mapper.{official}.mapping.{{n}}.bias", f"{level}.dense_{{n-1}}.bias"),
+    for rule in rules.layer(
+        f"mapper.{official}.mapping.{{n}}", f"{level}.dense_{{n-1}}", DENSE, "weight"
     )
 ]
 
 
 def to_native(official: rules.Arrays, what: str) -> tuple[Mapper, list[Match]]:
-    """Converts the state dict of a mapper.
+    """Converts the state dict of a mapper, "mapper.…" -> array; see `rules.build`.
 
-    Args:
-      official: "mapper.…" -> array in PyTorch layout; levels that were not trained are absent.
-      what: how messages call it.
-
-    Returns:
-      The mapper, and each key's way.
-
-    Raises:
-      UserError: what does not fit, all in one message.
+    Levels that were not trained are absent.
     """
-    native, matches = rules.apply(
-        RULES, official, what=what, expected=lambda x: MapperArchitecture.from_shapes(x).shapes()
-    )
-    return weights.model_from_arrays(Mapper, native), matches
+    return rules.build(Mapper, RULES, official, what)
 
 
 def read(path: Path) -> tuple[Mapper, list[Match]]:

@@ -1,22 +1,25 @@
-"""The table engine: conversion is a list of rules, applied strictly in either direction.
+"""The engine of the tables: a conversion is a list of rules, applied strictly in either direction.
 
 A rule pairs two key templates and says how the array between them changes:
 
     Rule("convs.{j}.conv.weight", "synthesis.conv_{j+1}.weight", CONV)
 
 `{j}` stands for a number and `{j+1}` for that number plus one; `{name:a|b}` stands for one of the
-words. A rule without a destination drops a key by name. Every key must be used exactly once; all
-that does not fit is told in one message.
+words. A rule without a destination drops a key by name. Every key must be used exactly once; one
+message lists all that does not fit.
 """
 
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from nada_jax import tables, trees
 from nada_jax.errors import UserError, some
+from nada_jax.weights import native
+from nada_jax.weights.native import Model
 
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -32,14 +35,14 @@ class Transform(NamedTuple):
 
 def transpose(*axes: int) -> Transform:
     """Permutes axes."""
-    inverse = np.argsort(axes)
+    inverse = np.argsort(axes)  # the permutation that undoes `axes`
     return Transform(
         f"transpose{axes}", lambda x: x.transpose(axes), lambda x: x.transpose(inverse)
     )
 
 
 def reshape(native: Sequence[int], official: Sequence[int]) -> Transform:
-    """Changes the shape alone; -1 stands for what is left."""
+    """Changes the shape alone; -1 is the size that is left."""
     return Transform(
         f"reshape{tuple(native)}", lambda x: x.reshape(native), lambda x: x.reshape(official)
     )
@@ -74,6 +77,24 @@ class Rule(NamedTuple):
     transform: Transform = SAME
 
 
+def layer(
+    official: str, destination: str, transform: Transform = SAME, weight: str = "kernel"
+) -> list[Rule]:
+    """Rules of one layer of PyTorch, with weight and bias.
+
+    Args:
+      official: template of its name.
+      destination: template of its native name.
+      transform: of the weight.
+      weight: native name of the weight: "kernel" in Flax's own layers, "weight" in those of StyleGAN2,
+        "scale" in norms.
+    """
+    return [
+        Rule(f"{official}.weight", f"{destination}.{weight}", transform),
+        Rule(f"{official}.bias", f"{destination}.bias"),
+    ]
+
+
 class Match(NamedTuple):
     """One array's way through a table, for `--check`."""
 
@@ -86,14 +107,14 @@ class Match(NamedTuple):
 _FIELD = re.compile(r"\{(\w+)(?:([+-]\d+)|:([^}]*))?\}")
 
 
-@functools.cache
+@functools.cache  # each rule is tried on each key
 def _compile(template: str) -> re.Pattern[str]:
     pattern, end = "", 0
     for field in _FIELD.finditer(template):
         name, _, words = field.groups()
-        pattern += (
-            re.escape(template[end : field.start()]) + f"(?P<{name}>{words or r'[0-9]{1,6}'})"
-        )
+        # Six digits at most: a key of a stranger must not become a huge integer.
+        value = words or "[0-9]{1,6}"
+        pattern += re.escape(template[end : field.start()]) + f"(?P<{name}>{value})"
         end = field.end()
     return re.compile(pattern + re.escape(template[end:]))
 
@@ -106,6 +127,7 @@ def _translate(key: str, source: str, destination: str) -> str | None:
     values: dict[str, str | int] = {}
     for name, shift, words in _FIELD.findall(source):
         values[name] = match[name] if words else int(match[name]) - int(shift or 0)
+    # "conv_0" is no "conv_{j+1}": there is no number before 0.
     if any(isinstance(value, int) and value < 0 for value in values.values()):
         return None
 
@@ -130,15 +152,15 @@ def apply(
       rules: the table.
       arrays: what to convert.
       backward: read the table from right to left.
-      what: how messages call the thing that is converted.
+      what: how messages call the source.
       expected: the shapes that the model needs, by destination, given those that were converted.
 
     Returns:
       The converted arrays by destination, and the way of each for a report.
 
     Raises:
-      UserError: keys that no rule or several rules take, two keys with one destination, and what
-        `check` tells, all in one message.
+      UserError: keys that no rule or several rules take, two keys with one destination, and arrays
+        that are missing, unknown or misshapen, all in one message.
     """
     rules = list(rules)
     problems: list[str] = []
@@ -156,6 +178,7 @@ def apply(
                 destination = _translate(key, *(reversed(ends) if backward else ends))
                 if destination is not None:
                     found.append((destination, rule.transform))
+        # Two rules for one key would make the result depend on their order.
         if len(found) != 1:
             fits = "no rule takes it" if not found else f"{len(found)} rules take it"
             problems.append(f"{key} {tuple(array.shape)}: {fits}")
@@ -169,6 +192,7 @@ def apply(
             continue
         try:
             convert = transform.backward if backward else transform.forward
+            # safetensors writes memory as it lies, so a transposed view must become an array of its own.
             converted[destination] = np.asarray(convert(array), order="C")
         except (ValueError, IndexError) as error:
             problems.append(f"{key} {tuple(array.shape)}: {transform.name} failed ({error})")
@@ -179,46 +203,51 @@ def apply(
         except UserError as error:
             problems.append(str(error))
         else:
+            # What failed above is not missing too.
             shapes = {key: shape for key, shape in shapes.items() if key not in failed}
-            problems += _misfits(converted, shapes)
-    _report(problems, what)
-    return converted, matches
-
-
-def check(arrays: Arrays, expected: Shapes, *, what: str) -> None:
-    """Holds converted arrays against the shapes that the model needs.
-
-    Raises:
-      UserError: missing, unknown and misshapen arrays, all in one message.
-    """
-    _report(_misfits(arrays, expected), what)
-
-
-def _misfits(arrays: Arrays, expected: Shapes) -> list[str]:
-    problems = []
-    for key in expected.keys() | arrays.keys():
-        if key not in arrays:
-            problems.append(f"nothing gives {key} {tuple(expected[key])}")
-        elif key not in expected:
-            problems.append(f"{key} {arrays[key].shape} has no place in the model")
-        elif arrays[key].shape != tuple(expected[key]):
-            problems.append(f"{key} has shape {arrays[key].shape}, expected {expected[key]}")
-    return problems
-
-
-def _report(problems: list[str], what: str) -> None:
+            problems += trees.misfits(converted, shapes)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise UserError(f"{what} does not fit, {count}: {some(problems)}")
+    return converted, matches
+
+
+def build(
+    kind: type[Model], rules: Iterable[Rule], official: Arrays, what: str, **settings: Any
+) -> tuple[Model, list[Match]]:
+    """Converts a state dict to a model, all of whose arrays it must hold.
+
+    Args:
+      kind: the class of the model.
+      rules: its table.
+      official: key -> array, as in the official file.
+      what: how messages call it.
+      **settings: fields of the architecture that do not follow from the shapes.
+
+    Returns:
+      The model, and each key's way.
+
+    Raises:
+      UserError: what does not fit, all in one message.
+    """
+    arrays, matches = apply(
+        rules,
+        official,
+        what=what,
+        expected=lambda shapes: kind.ARCHITECTURE.from_shapes(shapes, **settings).shapes(),
+    )
+    return native.model_from_arrays(kind, arrays, **settings), matches
 
 
 def table(matches: Iterable[Match]) -> str:
-    """Formats what was matched, one line an array, for people to read."""
+    """Formats what was matched, one line an array."""
     rows = [
-        (m.source, str(m.shape), m.transform, m.destination or "(dropped)") for m in matches
-    ] or [("(nothing)", "", "", "")]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+        {
+            "key": match.source,
+            "shape": str(match.shape),
+            "transform": match.transform,
+            "destination": match.destination or "(dropped)",
+        }
+        for match in matches
+    ]
+    return tables.plain(rows or [{"key": "(nothing)"}], heads=False)

@@ -1,7 +1,7 @@
 """VGG-16 and VGG-19 of torchvision and of Keras, and the linear layers of LPIPS.
 
-The Keras files hold the original weights, which were trained in Caffe on other preprocessing than those of
-torchvision; the model remembers which.
+The Keras files hold the original weights, which were trained in Caffe with another preprocessing than
+those of torchvision; the architecture records which.
 """
 
 import re
@@ -9,54 +9,40 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import reader, rules
+from convert import rules
 from convert.rules import CONV, Match, Rule, Transform
+from convert.unpickle import reader
 from nada_jax.errors import UserError
-from nada_jax.models.vgg import (
-    BLOCKS,
-    LPIPS_LAYERS,
-    MEAN,
-    STD,
-    Vgg,
-    VggArchitecture,
-    convolutions,
-)
-from nada_jax.weights import loading as weights
+from nada_jax.models.vgg import BLOCKS, LPIPS_LAYERS, MEAN, STD, Vgg, convolutions
 
 LINEAR = Transform(  # [1, c, 1, 1] -> [c]
     "squeeze", lambda x: x.squeeze((0, 2, 3)), lambda x: x[None, :, None, None]
 )
+# Of LPIPS: its preprocessing, which `models.vgg` does by itself.
 SCALING = {"scaling_layer.shift": MEAN, "scaling_layer.scale": STD}
 LINEAR_KEYS = [f"lin{i}.model.1.weight" for i in range(len(LPIPS_LAYERS))]
 
 
 def _indices(depth: int) -> dict[str, int]:
-    """Where each convolution stands in torchvision's `features`, which counts ReLUs and pools too."""
+    """Index of each convolution in torchvision's `features`, which counts ReLUs and pools too."""
     return {name: 2 * n + int(name[4]) - 1 for n, name in enumerate(convolutions(depth))}
 
 
 def _torchvision(depth: int) -> list[Rule]:
     found = []
     for name, index in _indices(depth).items():
-        found += [
-            Rule(f"features.{index}.weight", f"{name}.kernel", CONV),
-            Rule(f"features.{index}.bias", f"{name}.bias"),
-        ]
+        found += rules.layer(f"features.{index}", name, CONV)
     return [*found, Rule("classifier.{rest:.+}", None)]
 
 
 def _lpips() -> list[Rule]:
     found = []
     for name, index in _indices(16).items():
-        official = f"net.slice{name[4]}.{index}"
-        found += [
-            Rule(f"{official}.weight", f"{name}.kernel", CONV),
-            Rule(f"{official}.bias", f"{name}.bias"),
-        ]
+        found += rules.layer(f"net.slice{name[4]}.{index}", name, CONV)
     return [
         *found,
         Rule("lin{i}.model.1.weight", "lin_{i}", LINEAR),
-        Rule("lins.{i}.model.1.weight", None),  # the same once more
+        Rule("lins.{i}.model.1.weight", None),  # the same arrays once more
         *(Rule(key, None) for key in SCALING),
     ]
 
@@ -104,15 +90,10 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
             "they are added"
         )
     _check_copies(official, what)
+    # Only Keras separates the parts of a key by slashes, and only its weights are those of Caffe.
     preprocessing = "caffe" if any("/" in key for key in official) else "torchvision"
-
-    native, matches = rules.apply(
-        [*_torchvision(_depth(official)), *_lpips(), *_keras()],
-        official,
-        what=what,
-        expected=lambda x: VggArchitecture.from_shapes(x, preprocessing).shapes(),
-    )
-    return weights.model_from_arrays(Vgg, native, preprocessing=preprocessing), matches
+    table = [*_torchvision(_depth(official)), *_lpips(), *_keras()]
+    return rules.build(Vgg, table, official, what, preprocessing=preprocessing)
 
 
 def _depth(official: rules.Arrays) -> int:
@@ -126,7 +107,7 @@ def _depth(official: rules.Arrays) -> int:
 
 
 def _check_copies(official: rules.Arrays, what: str) -> None:
-    """What LPIPS stores without need is dropped; it must be what we think it is."""
+    """Raises UserError where what LPIPS stores twice, and is dropped, differs from what is built in."""
     expected = SCALING | {f"lins.{key[3:]}": official.get(key) for key in LINEAR_KEYS}
     for key in official.keys() & expected.keys():
         value, held = expected[key], official[key]
@@ -149,10 +130,10 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
     Raises:
       UserError: a file is missing, damaged or does not fit.
     """
-    official = read_keras(path) if path.suffix == ".h5" else _state_dict(path)
+    official = read_keras(path) if path.suffix == ".h5" else _read_pytorch(path)
     if lpips is None:
         return to_native(official, str(path))
-    linear = _state_dict(lpips)
+    linear = _read_pytorch(lpips)
     if sorted(linear) != LINEAR_KEYS:
         held = ", ".join(list(linear)[:3]) or "nothing"
         raise UserError(
@@ -164,11 +145,8 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
     return to_native(official | linear, f"{path} with {lpips}")
 
 
-def _state_dict(path: Path) -> dict[str, np.ndarray]:
-    content = reader.read(path)
-    if other := [key for key, array in content.items() if not isinstance(array, np.ndarray)]:
-        raise UserError(f"{path} holds {other[0]}; expected a plain state dict of a VGG")
-    return content
+def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
+    return reader.state_dict(reader.read(path), path, "VGG")
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
@@ -200,10 +178,13 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(collect)  # hard links alone, every object once
+            # Follows hard links alone, and visits every object once: soft and external links could lead
+            # out of the file, or round in circles.
+            file.visititems(collect)
             for name, dataset in datasets.items():
                 if dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
                     raise UserError(f"{path}: {name} is not a plain array of floats")
+            # A compressed array of zeros would fill the memory from a file of kilobytes.
             unpacked = sum(dataset.nbytes for dataset in datasets.values())
             if unpacked > 2 * path.stat().st_size + 2**20:
                 raise UserError(

@@ -1,37 +1,42 @@
-"""Adapt a StyleGAN2 to a new domain by words alone: StyleGAN-NADA in JAX and Flax."""
+"""Adapt a StyleGAN2 to a new domain by words alone: StyleGAN-NADA in JAX and Flax.
 
-from nada_jax.adaptation.prompts import text_direction
-from nada_jax.errors import UserError
-from nada_jax.models.clip import Clip
-from nada_jax.models.encoder import Encoder
-from nada_jax.models.irse import Irse50
-from nada_jax.models.mapper import Mapper
-from nada_jax.models.style_delta import StyleDelta
-from nada_jax.models.stylegan2 import Architecture, Generator
-from nada_jax.models.vgg import Vgg
-from nada_jax.weights.loading import (
-    load_clip,
-    load_generator,
-    load_model,
-    save_generator,
-    save_model,
-)
+Names are imported when they are first used: JAX takes seconds to load, and what has to be set before it (see
+`nada_jax.devices`) can be.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = [
-    "Architecture",
-    "Clip",
-    "Encoder",
-    "Generator",
-    "Irse50",
-    "Mapper",
-    "StyleDelta",
-    "UserError",
-    "Vgg",
-    "load_clip",
-    "load_generator",
-    "load_model",
-    "save_generator",
-    "save_model",
-    "text_direction",
-]
+
+# Name -> the module that defines it.
+_HOMES = {
+    "UserError": "errors",
+    "Architecture": "models.stylegan2",
+    "Clip": "models.clip",
+    "Encoder": "models.encoder",
+    "Generator": "models.stylegan2",
+    "Irse50": "models.irse",
+    "Mapper": "models.mapper",
+    "StyleDelta": "models.style_delta",
+    "Vgg": "models.vgg",
+    "load_clip": "weights.loading",
+    "load_generator": "weights.loading",
+    "load_model": "weights.loading",
+    "save_generator": "weights.native",
+    "save_model": "weights.native",
+    "text_direction": "adaptation.prompts",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

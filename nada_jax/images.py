@@ -1,4 +1,4 @@
-"""Pictures: arrays in [-1, 1] <-> files."""
+"""Images: arrays in [-1, 1] <-> files."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from nada_jax import files
 from nada_jax.errors import UserError
 
-BATCH = 32  # pictures of a folder read at once
+BATCH = 32  # images of a folder read at once: a folder may be larger than the memory
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -20,12 +20,12 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """Lays pictures out in rows, from left to right, with white gaps.
+    """Lays images out in rows, from left to right, with white gaps.
 
     Args:
       images: [n, h, w, 3] in [-1, 1].
-      columns: pictures per row; what is missing in the last row stays white.
-      gap: pixels between pictures.
+      columns: images per row; what is missing in the last row stays white.
+      gap: pixels between images.
 
     Returns:
       uint8 [height, width, 3].
@@ -43,18 +43,19 @@ def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
 def save(pixels: np.ndarray, path: str | os.PathLike, enlarge: int = 1) -> None:
     """Writes uint8 [h, w, 3] atomically as PNG, each pixel `enlarge` times as large."""
     image = Image.fromarray(pixels)
+    # By whole pixels: smoothing would hide artefacts of the generator.
     image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)
     with files.atomic(path) as temporary:
         image.save(temporary, format="PNG")
 
 
 def enlargement(size: int) -> int:
-    """How much to enlarge pictures of this side so that a grid of them can be looked at."""
+    """The factor by which images of this side are enlarged, so that small ones can be seen in a grid."""
     return max(1, 128 // size)
 
 
 def read(path: str | os.PathLike, size: int) -> np.ndarray:
-    """Reads a picture as a square: turned as its camera says, the middle cut out, resized.
+    """Reads an image as a square: turned as its camera says, the middle cut out, resized.
 
     Args:
       path: a file of any format that Pillow knows. What is transparent becomes white.
@@ -64,17 +65,17 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
       float32 [size, size, 3] in [-1, 1].
 
     Raises:
-      UserError: it cannot be read, or is no picture.
+      UserError: it cannot be read, or is not an image.
     """
     try:
         with Image.open(path) as file:
             upright = ImageOps.exif_transpose(file).convert("RGBA")
             white = Image.new("RGBA", upright.size, "white")
-            picture = Image.alpha_composite(white, upright).convert("RGB")
+            image = Image.alpha_composite(white, upright).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        why = getattr(error, "strerror", None) or "it is no picture, or damaged"
+        why = getattr(error, "strerror", None) or "it is not an image, or damaged"
         raise UserError(f"cannot read {os.fspath(path)}: {why}") from error
-    square = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+    square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(square, np.float32) / 127.5 - 1
 
 
@@ -86,26 +87,24 @@ def stream(
     say: Callable[[str], None] = print,
     batch: int = BATCH,
 ) -> Iterator[np.ndarray]:
-    """Reads all pictures of a folder and of those within, in the order of their names, few at a time.
+    """Reads all images of a folder and of those within it, in the order of their names, few at a time.
 
     Args:
       directory: the folder; hidden files are passed over.
       size: see `read`.
       field: how messages call `directory`.
-      say: is told of each file that cannot be read, which is skipped.
-      batch: pictures at a time.
+      say: is called with a line on each file that cannot be read, which is skipped.
+      batch: images at a time.
 
     Yields:
       float32 [batch, size, size, 3] in [-1, 1]; the last may be smaller.
 
     Raises:
-      UserError: there is no such folder, or no picture in it.
+      UserError: there is no such folder, or no image in it.
     """
     directory = Path(directory).expanduser()
     if not directory.is_dir():
-        raise UserError(
-            f"{field}={os.fspath(directory)!r} is no directory; expected one of pictures"
-        )
+        raise UserError(f"{field}={os.fspath(directory)!r} is no directory; expected one of images")
     found, waiting = 0, []
     for path in sorted(directory.rglob("*")):
         if path.name.startswith(".") or not path.is_file():
@@ -122,4 +121,4 @@ def stream(
     if waiting:
         yield np.stack(waiting)
     if not found:
-        raise UserError(f"{field}={os.fspath(directory)!r} holds no picture that can be read")
+        raise UserError(f"{field}={os.fspath(directory)!r} holds no image that can be read")

@@ -12,6 +12,7 @@ so that `Freeze(**config.freeze)` either works or ends in "freeze.k is 0; expect
 import dataclasses
 import functools
 import math
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, dataclass_transform
@@ -78,6 +79,23 @@ class Section:
         cls.name = name
         dataclasses.dataclass(frozen=True)(cls)
 
+    @classmethod
+    def extended(cls, fields: Mapping[str, Any], name: str = "") -> type[Self]:
+        """A subclass with more fields, such as one for each row of a table.
+
+        Args:
+          fields: field -> type.
+          name: of the section; by default that of this class.
+        """
+        body = {
+            "__annotations__": dict(fields),
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+        }
+        return types.new_class(
+            cls.__name__, (cls,), {"name": name or cls.name}, lambda space: space.update(body)
+        )
+
     def __post_init__(self):
         for field, hint in hints(type(self)).items():
             self._check_field(field, hint, getattr(self, field))
@@ -108,7 +126,9 @@ class Section:
             raise UserError(f"{cls.path(field)} {state}; expected the fields {', '.join(known)}")
         return cls(
             **{
-                field: hint.read(config[field]) if is_section(hint) else config[field]
+                field: _read_within(hint, config[field], field)
+                if is_section(hint)
+                else config[field]
                 for field, hint in known.items()
             }
         )
@@ -135,12 +155,21 @@ def is_section(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Section)
 
 
-def fields(section: type[Section]) -> set[str]:
+def fields(section: type[Section], prefix: str = "") -> set[str]:
     """Flat names of all fields of a section and of those within it."""
     flat = set()
     for field, hint in hints(section).items():
-        flat |= fields(hint) if is_section(hint) else {section.path(field)}
+        within = is_section(hint)
+        flat |= fields(hint, f"{prefix}{field}.") if within else {prefix + field}
     return flat
+
+
+def _read_within(section: type[Section], config: Mapping[str, Any], field: str) -> Section:
+    """A section within another; one that does not bear the name of its field is a config of its own."""
+    try:
+        return section.read(config)
+    except UserError as error:
+        raise error if section.name == field else UserError(f"{field}.{error}") from error
 
 
 def _has_type(value: Any, hint: Any) -> bool:

@@ -38,10 +38,22 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def misfits(arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What differs between flat arrays and the shapes that they should have, one sentence each."""
-    shapes = {path: tuple(array.shape) for path, array in arrays.items()}
-    return [
-        f"{path}: {shapes.get(path, 'missing')}, expected {expected.get(path, 'nothing')}"
-        for path in shapes.keys() | expected.keys()
-        if shapes.get(path) != expected.get(path)
-    ]
+    """Compares flat arrays with the shapes that a model needs.
+
+    Args:
+      arrays: by flat path.
+      expected: shapes by flat path.
+
+    Returns:
+      One phrase for each array that is missing, unknown or misshapen.
+    """
+    problems = []
+    for path in expected.keys() | arrays.keys():
+        if path not in arrays:
+            problems.append(f"{path} {tuple(expected[path])} is missing")
+        elif path not in expected:
+            problems.append(f"{path} {tuple(arrays[path].shape)} has no place in the model")
+        elif tuple(arrays[path].shape) != tuple(expected[path]):
+            held, needed = tuple(arrays[path].shape), tuple(expected[path])
+            problems.append(f"{path} has shape {held}, expected {needed}")
+    return problems

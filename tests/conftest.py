@@ -30,7 +30,9 @@ from nada_jax.devices import compilation
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.stylegan2 import Architecture, Generator
 from nada_jax.models.vgg import BLOCKS, Vgg, VggArchitecture
-from nada_jax.weights.loading import ASSETS, load_clip, model_from_arrays, save_model
+from nada_jax.weights.loading import load_clip
+from nada_jax.weights.native import model_from_arrays, save_model
+from nada_jax.weights.registry import ASSETS
 
 compilation.set_flags()
 SHARED = Path(__file__).parents[2] / "shared"
@@ -48,6 +50,22 @@ def shared():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def make_settings():
+    """make_settings({"freeze.k": 2}) -> the settings of an adaptation: one CLIP, the directional loss alone."""
+    from configs import default
+    from nada_jax.adaptation.settings import Settings
+
+    base = {"batch_size": 2, "clip.models": ("some",), "clip.weights": (1.0,), "loss.angle": 0.0}
+
+    def make(fields=()):
+        config = default.get_config()
+        config.update_from_flattened_dict(base | dict(fields))
+        return Settings.read(config)
+
+    return make
 
 
 @pytest.fixture

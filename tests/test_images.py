@@ -1,4 +1,4 @@
-"""Pictures in, pictures out."""
+"""Images in, images out."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from nada_jax import images
 from nada_jax.errors import UserError
 
 
-def picture(path, size=(6, 4), mode="RGB", color="red"):
+def save(path, size=(6, 4), mode="RGB", color="red"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, color).save(path)
 
@@ -26,28 +26,28 @@ def test_reading_turns_cuts_and_resizes(tmp_path):
     upright.save(tmp_path / "b.png", exif=exif)
     read = images.read(tmp_path / "b.png", 4)
     assert read[0, 0, 0] == -1 and read[3, 0, 0] == 1
-    picture(tmp_path / "c.png", mode="RGBA", color=(0, 0, 0, 0))
+    save(tmp_path / "c.png", mode="RGBA", color=(0, 0, 0, 0))
     assert images.read(tmp_path / "c.png", 2).min() == 1
 
 
-def test_a_folder_is_read_in_batches_and_what_is_no_picture_is_named(tmp_path):
+def test_a_folder_is_read_in_batches_and_what_is_no_image_is_named(tmp_path):
     for i in range(3):
-        picture(tmp_path / "sub" / f"{i}.png", color=(85 * i, 0, 0))
-    picture(tmp_path / "z.webp", size=(9, 9), mode="L", color=255)
-    picture(tmp_path / ".hidden.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+        save(tmp_path / "sub" / f"{i}.png", color=(85 * i, 0, 0))
+    save(tmp_path / "z.webp", size=(9, 9), mode="L", color=255)
+    save(tmp_path / ".hidden.png")
+    (tmp_path / "notes.txt").write_text("no image")
     whole = (tmp_path / "sub" / "0.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     said = []
-    batches = list(images.stream(tmp_path, 4, field="pictures", say=said.append, batch=3))
+    batches = list(images.stream(tmp_path, 4, field="folder", say=said.append, batch=3))
     assert [batch.shape for batch in batches] == [(3, 4, 4, 3), (1, 4, 4, 3)]
     reds = (np.concatenate(batches)[:, 0, 0, 0] + 1) * 127.5
     assert reds.tolist() == pytest.approx([0, 85, 170, 255], abs=1e-3)
     assert [line.split(":")[1].rsplit("/")[-1] for line in said] == ["half.png", "notes.txt"]
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    with pytest.raises(UserError, match="pictures=.*holds no picture that can be read"):
-        list(images.stream(tmp_path, 4, field="pictures"))
-    with pytest.raises(UserError, match="pictures=.*is no directory"):
-        list(images.stream(tmp_path / "nowhere", 4, field="pictures"))
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(UserError, match="folder=.*holds no image that can be read"):
+        list(images.stream(tmp_path, 4, field="folder"))
+    with pytest.raises(UserError, match="folder=.*is no directory"):
+        list(images.stream(tmp_path / "nowhere", 4, field="folder"))

@@ -1,5 +1,6 @@
 """Prompt templates, and the directions in CLIP's space that they give (Gal et al. 2022, eq. 3)."""
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import flax
@@ -7,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nada_jax import batches
 from nada_jax.errors import UserError
+from nada_jax.evaluation import features
 from nada_jax.models.clip import Clip, unit
 
-LEAST = 1e-3  # length of a sum of unit features that is still a direction
+LEAST = 1e-3  # shorter sums of unit features are rounding noise, no direction
 
 _PHOTOS = (
     "bad", "low resolution", "cropped", "bright", "dark", "close-up", "black and white",
@@ -61,7 +64,7 @@ PART_TEMPLATES = (
 )
 
 
-def features(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) -> jax.Array:
+def text_features(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) -> jax.Array:
     """Unit features of a text in t templates, [t, d].
 
     Raises:
@@ -72,8 +75,8 @@ def features(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) -> jax
 
 
 def mean_feature(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) -> jax.Array:
-    """Unit mean of `features`, [d]; two of them give the cosine of the manifold loss."""
-    return unit(jnp.mean(features(clip, text, templates), axis=0))
+    """Unit mean of `text_features`, [d]; two of them give the cosine of the manifold loss."""
+    return unit(jnp.mean(text_features(clip, text, templates), axis=0))
 
 
 def text_direction(
@@ -107,14 +110,14 @@ def part_directions(clip: Clip, source: str, target: str) -> jax.Array:
 
 @flax.struct.dataclass
 class Targets:
-    """What texts or example pictures ask of a picture, in one clip's space; all of unit length.
+    """Where texts or example images point, in one clip's space; all of unit length.
 
     Attributes:
       direction: from source to target [d], for the directional loss.
       target: feature of "a {target}", or of the examples [d], for the global loss.
       bare: feature of the target as it stands [d], for the adaptive layer choice.
       cosine: between the mean features of source and target, [], for the manifold loss.
-      parts: directions [p, d] for the patch loss, or None: of 15 parts, or that of whole pictures.
+      parts: directions [p, d] for the patch loss, or None: of 15 parts, or that of whole images.
     """
 
     direction: jax.Array
@@ -132,23 +135,23 @@ def targets(clip: Clip, source: str, target: str, *, parts: bool = False) -> Tar
     """
     _check_pair(source, target)
     framed = [template.format(text) for text in (source, target) for template in TEMPLATES]
-    features = clip.embed_texts([*framed, f"a {target}", target])
-    of_source, of_target = features[:-2].reshape(2, len(TEMPLATES), -1)
+    found = clip.embed_texts([*framed, f"a {target}", target])
+    of_source, of_target = found[:-2].reshape(2, len(TEMPLATES), -1)
     return Targets(
         direction=unit(jnp.mean(of_target - of_source, axis=0)),
-        target=features[-2],
-        bare=features[-1],
+        target=found[-2],
+        bare=found[-1],
         cosine=unit(jnp.mean(of_source, axis=0)) @ unit(jnp.mean(of_target, axis=0)),
         parts=part_directions(clip, source, target) if parts else None,
     )
 
 
-def picture_targets(source: jax.Array, target: jax.Array, *, parts: bool = False) -> Targets:
-    """What example pictures ask, as the official code's `--target_img_list`.
+def image_targets(source: jax.Array, target: jax.Array, *, parts: bool = False) -> Targets:
+    """Targets given by example images, as the official code's `--target_img_list`.
 
     Args:
-      source, target: mean features of pictures [d]; see `mean_features`.
-      parts: as for `targets`; a crop is asked for the direction of whole pictures.
+      source, target: mean features of images [d]; see `mean_features`.
+      parts: as for `targets`; crops get the direction of whole images.
     """
     direction, target = unit(target - source), unit(target)
     return Targets(
@@ -161,10 +164,10 @@ def picture_targets(source: jax.Array, target: jax.Array, *, parts: bool = False
 
 
 def blend(wanted: Sequence[Targets], factors: Sequence[float]) -> Targets:
-    """Several targets at once: the unit sum of what each asks, times its factor.
+    """Several targets at once: the unit sum of their vectors, each times its factor.
 
-    For the directional and the global loss that is the weighted sum of their losses, but for a constant and a
-    scale. Below 0 a factor moves away. The cosine is the mean by factor of those that are moved towards.
+    For the directional and the global loss this equals the weighted sum of their losses up to a constant and a
+    scale. A factor below 0 moves away from its target. The cosine is the mean by factor of those that are moved towards.
 
     Args:
       wanted: at least one, all with as many parts.
@@ -176,8 +179,8 @@ def blend(wanted: Sequence[Targets], factors: Sequence[float]) -> Targets:
     if len(wanted) == 1:
         return wanted[0]
 
-    def sum_up(*features: jax.Array) -> jax.Array:
-        total = sum(factor * x for factor, x in zip(factors, features, strict=True))
+    def sum_up(*parts: jax.Array) -> jax.Array:
+        total = sum(factor * x for factor, x in zip(factors, parts, strict=True))
         if float(jnp.min(jnp.linalg.norm(total, axis=-1))) < LEAST:
             raise UserError(
                 f"text.target and text.others cancel each other out by their weights {tuple(factors)}"
@@ -190,26 +193,21 @@ def blend(wanted: Sequence[Targets], factors: Sequence[float]) -> Targets:
     return whole.replace(cosine=cosine)
 
 
-def mean_features(clips: Sequence[Clip], batches: Iterable[np.ndarray]) -> list[jax.Array]:
-    """Mean unit feature of a stream of pictures in each clip, [d]; no more than a batch is held.
+def mean_features(clips: Sequence[Clip], stream: Iterable[np.ndarray]) -> list[jax.Array]:
+    """Mean unit feature of a stream of images in each clip, [d]; no more than a batch is held.
 
     Args:
-      batches: [b, h, w, 3] in [-1, 1], at least one; those after the first may be smaller.
+      clips: n of them.
+      stream: batches [b, h, w, 3] in [-1, 1], at least one; those after the first may be smaller.
     """
     sums, count, size = [0.0] * len(clips), 0, 0
-    for batch in batches:
+    for batch in stream:
         size = size or len(batch)  # one shape to compile
-        padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)), mode="edge")
         for i, clip in enumerate(clips):
-            sums[i] += jnp.sum(embed_pictures(clip, padded)[: len(batch)], axis=0)
+            found = batches.apply(functools.partial(features.embed, clip), size, batch)
+            sums[i] += jnp.sum(jnp.asarray(found), axis=0)
         count += len(batch)
     return [total / count for total in sums]
-
-
-@jax.jit
-def embed_pictures(clip: Clip, pictures: jax.Array) -> jax.Array:
-    """Pictures [b, h, w, 3] in [-1, 1] -> unit features [b, d]; shrunk smoothly, as CLIPs were trained."""
-    return clip.embed_images(pictures, antialias=True)
 
 
 def _directions(clip: Clip, source: str, target: str, frames: Sequence[Sequence[str]]) -> jax.Array:

@@ -1,48 +1,107 @@
-"""Where an adaptation goes: texts, example pictures, and what CLIP reads off the source's own pictures."""
+"""Where an adaptation goes: texts, example images, and what CLIP reads off images of the source."""
 
 import functools
+import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from nada_jax import images
-from nada_jax.adaptation import prompts
-from nada_jax.adaptation import vocabulary as source_text
+from nada_jax.adaptation import prompts, vocabulary
 from nada_jax.adaptation.prompts import Targets
+from nada_jax.errors import UserError
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator, draw_latents
+from nada_jax.settings import Rule, Section, at_least
 
-PICTURES = 64  # of the source generator that stand for all that it draws
+SAMPLES = 64  # images of the source generator that stand for all that it draws
+TEXTS = Rule(lambda texts: all(text.strip() for text in texts), "texts, such as ('robot',)")
+WEIGHTS = Rule(lambda weights: all(map(math.isfinite, weights)), "finite numbers")
+
+
+class Text(Section, name="text"):
+    """Source and target of an adaptation; `config.text`."""
+
+    source: str
+    target: str
+    others: Annotated[tuple[str, ...], TEXTS]
+    weights: Annotated[tuple[float, ...], WEIGHTS]
+    source_images: str
+    target_images: str
+    read_every: Annotated[int, at_least(0)]
+    vocabulary: str
+
+    def check(self) -> None:
+        """Refuses texts and images that do not go together."""
+        prompts.check(**{self.path(field): getattr(self, field) for field in ("source", "target")})
+        self.need(
+            len(self.weights) == len(self.others),
+            "weights",
+            f"a number for each of the {len(self.others)} text.others",
+        )
+        if self.source in self.others:
+            raise UserError(f"text.others holds text.source, {self.source!r}; expected other texts")
+        if self.source_images and not self.target_images:
+            raise UserError(
+                f"text.source_images is {self.source_images!r}, but text.target_images is empty; expected both, "
+                "because CLIP's features of images and of texts cannot be subtracted from each other"
+            )
+        if self.read_every and self.target_images:
+            raise UserError(
+                f"text.read_every is {self.read_every}; expected 0 with text.target_images, which uses no "
+                "source text"
+            )
+
+    def described(self) -> tuple[str, str]:
+        """From what to what, for people."""
+        source = repr(self.source)
+        if self.target_images:
+            source = f"images in {self.source_images}" if self.source_images else "source images"
+        if self.read_every:
+            source = "texts read off the source"
+        target = f"images in {self.target_images}" if self.target_images else repr(self.target)
+        others = zip(self.others, self.weights, strict=True)
+        return source, target + "".join(f" {w:+g} * {other!r}" for other, w in others)
 
 
 class Steering:
-    """What a config asks for, in the space of each CLIP.
+    """The targets of an adaptation in the space of each CLIP.
 
     Args:
-      config: all of `configs/default.py`.
+      text: what is wanted.
       generator: the source, on this process's own device.
-      clips: with their texts.
+      clips: with their text towers.
+      weights: of the clips.
+      parts: whether directions of parts are needed, for the patch loss.
+      seed: of the images of the source that are read.
 
     Raises:
       UserError: a text or folder cannot be used.
     """
 
-    def __init__(self, config: ConfigDict, generator: Generator, clips: Sequence[Clip]):
-        text = config.text
-        self.seed, self.generator, self.clips = config.seed, generator, tuple(clips)
-        self.clip_weights, self.parts = tuple(config.clip.weights), config.loss.patch > 0
+    def __init__(
+        self,
+        text: Text,
+        generator: Generator,
+        clips: Sequence[Clip],
+        weights: Sequence[float],
+        *,
+        parts: bool,
+        seed: int,
+    ):
+        self.text, self.seed, self.generator, self.parts = text, seed, generator, parts
+        self.clips, self.clip_weights = tuple(clips), tuple(weights)
         self.texts = [*([] if text.target_images else [text.target]), *text.others]
-        self.factors = (1.0, *text.weights)
-        self.examples = self._examples(text.source_images, text.target_images)
+        self.examples = self._examples()
         self._known: dict[str, tuple[Targets, ...]] = {}
         if text.read_every:
-            words = source_text.vocabulary(text.vocabulary)
+            words = vocabulary.read(text.vocabulary)
             self.words = [word for word in words if word not in self.texts]
 
     def targets(self, source: str) -> tuple[Targets, ...]:
-        """What is asked of pictures where `source` says what they show now, for each CLIP."""
+        """The targets for each CLIP, where `source` describes what images show now."""
         if source not in self._known:
             self._known[source] = tuple(
                 prompts.blend(
@@ -50,51 +109,44 @@ class Steering:
                         *example,
                         *(prompts.targets(clip, source, t, parts=self.parts) for t in self.texts),
                     ],
-                    self.factors,
+                    (1.0, *self.text.weights),
                 )
                 for clip, example in zip(self.clips, self.examples, strict=True)
             )
         return self._known[source]
 
     def read(self, epoch: int) -> str:
-        """The description that fits fresh pictures of the source generator best."""
-        means = prompts.mean_features(self.clips, self._pictures(1 + epoch))
-        scores = source_text.scores(means, self._features, self.clip_weights)
+        """The description that fits fresh images of the source generator best."""
+        means = prompts.mean_features(self.clips, self._source_images(1 + epoch))
+        scores = vocabulary.scores(means, self._features, self.clip_weights)
         return self.words[int(np.argmax(scores))]
 
     @functools.cached_property
     def _features(self) -> list[jax.Array]:
-        """What each clip makes of the vocabulary; for those who read alone."""
-        return source_text.embed(self.clips, self.words)
+        """Features of the vocabulary in each clip; only where it is read."""
+        return [clip.embed_texts(self.words) for clip in self.clips]
 
-    def _pictures(self, number: int) -> list[np.ndarray]:
-        """Pictures of the source generator, other ones for each number."""
+    def _source_images(self, number: int) -> list[np.ndarray]:
+        """Images of the source generator, other ones for each number."""
+        # Beyond the numbers of steps, which training folds into the same key.
         key = jax.random.fold_in(jax.random.key(self.seed), 2**31 + number)
-        batches = [jax.random.fold_in(key, i) for i in range(PICTURES // images.BATCH)]
-        return [np.asarray(_draw(self.generator, key)) for key in batches]
+        keys = [jax.random.fold_in(key, i) for i in range(SAMPLES // images.BATCH)]
+        return [np.asarray(_draw(self.generator, key)) for key in keys]
 
-    def _examples(self, source: str, target: str) -> list[list[Targets]]:
-        """What example pictures ask, for each CLIP; nothing where there are none."""
+    def _examples(self) -> list[list[Targets]]:
+        """The targets that example images give, for each CLIP; empty where there are none."""
+        source, target = self.text.source_images, self.text.target_images
         if not target:
             return [[] for _ in self.clips]
         size = max(clip.image_size for clip in self.clips)
         before = (
-            images.stream(source, size, field="text.source_images") if source else self._pictures(0)
+            images.stream(source, size, field="text.source_images")
+            if source
+            else self._source_images(0)
         )
         after = images.stream(target, size, field="text.target_images")
         means = zip(*(prompts.mean_features(self.clips, x) for x in (before, after)), strict=True)
-        return [[prompts.picture_targets(*pair, parts=self.parts)] for pair in means]
-
-
-def aims(config: ConfigDict) -> tuple[str, str]:
-    """From what to what, for people."""
-    text = config.text
-    source = "pictures of the source" if text.target_images else repr(text.source)
-    source = f"pictures in {text.source_images}" if text.source_images else source
-    source = "what is read off the source" if text.read_every else source
-    target = f"pictures in {text.target_images}" if text.target_images else repr(text.target)
-    others = (f" {w:+g} * {other!r}" for other, w in zip(text.others, text.weights, strict=True))
-    return source, "".join([target, *others])
+        return [[prompts.image_targets(*pair, parts=self.parts)] for pair in means]
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""The source text, read off the pictures of the source generator: CLIP ranks a vocabulary against them."""
+"""The source text, chosen by CLIP: a vocabulary is ranked against images of the source generator."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from nada_jax.errors import UserError, reading
-from nada_jax.models.clip import Clip
 
 VOCABULARY = Path(__file__).parents[1] / "assets" / "vocabulary.txt"
 
 
-def vocabulary(file: str = "") -> list[str]:
-    """The descriptions that may be read, one a line of a text file; what follows a # is a comment.
+def read(file: str = "") -> list[str]:
+    """The candidate descriptions, one per line of a text file; text after a # is a comment.
 
     Args:
       file: by default the one of this package.
@@ -33,23 +32,18 @@ def vocabulary(file: str = "") -> list[str]:
     return texts
 
 
-def embed(clips: Sequence[Clip], texts: Sequence[str]) -> list[jax.Array]:
-    """Unit features [n, d] of n descriptions in each clip."""
-    return [clip.embed_texts(texts) for clip in clips]
-
-
 def scores(
-    pictures: Sequence[jax.Array], texts: Sequence[jax.Array], weights: Sequence[float]
+    images: Sequence[jax.Array], texts: Sequence[jax.Array], weights: Sequence[float]
 ) -> jax.Array:
-    """How well each description fits a set of pictures.
+    """How well each description fits a set of images.
 
     Args:
-      pictures: their mean unit feature in each clip, [d].
+      images: their mean unit feature in each clip, [d].
       texts: features of n descriptions in each clip, [n, d].
       weights: of the clips.
 
     Returns:
-      [n], the mean cosine over pictures and, by weight, clips.
+      [n], the mean cosine over images and, by weight, clips.
     """
-    fits = [w * t @ p for p, t, w in zip(pictures, texts, weights, strict=True)]
+    fits = [w * t @ p for p, t, w in zip(images, texts, weights, strict=True)]
     return jnp.sum(jnp.stack(fits), axis=0) / sum(weights)

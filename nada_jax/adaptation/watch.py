@@ -1,71 +1,86 @@
-"""Looks at pictures that no step trains on, and says when an adaptation has gone far enough."""
+"""Measures images that no step trains on, and decides when an adaptation has gone far enough."""
 
+import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from nada_jax.adaptation import prompts
-from nada_jax.devices import sharding
-from nada_jax.evaluation import statistics as metrics
+from nada_jax.devices import mesh as meshes
+from nada_jax.evaluation import features, statistics
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator, draw_latents
+from nada_jax.settings import NonNegative, Section, at_least
 
-PICTURES = 32
+SAMPLES = 32  # images: enough to see diversity fall, and drawn in a moment
 SEED = 2**30  # of their latents; training draws from other keys
+
+# Measurement -> the field of `stop` with its limit, and when it is reached.
+MEASUREMENTS = {
+    "diversity_kept": ("diversity", operator.le),
+    "similarity": ("similarity", operator.ge),
+}
+
+
+class Stop(Section, name="stop"):
+    """When an adaptation ends before its last step; `config.stop`."""
+
+    every: Annotated[int, at_least(0)]
+    clip: str
+    diversity: NonNegative
+    similarity: NonNegative
+
+    def check(self) -> None:
+        """Limits need measurements."""
+        for field, _ in MEASUREMENTS.values():
+            used = self.every or not getattr(self, field)
+            self.need(used, field, "0 as long as stop.every is 0")
 
 
 class Watch:
-    """The same latents, looked at again and again.
+    """The same latents, drawn and measured again and again.
 
     Args:
-      config: all of `configs/default.py`.
+      stop: the limits.
       generator: the source, on this process's own device.
-      clip: what looks.
-      target: what is asked for, a unit feature of this clip [d].
+      clip: embeds the images.
+      target: unit feature of the target in this clip [d].
     """
 
-    def __init__(self, config: ConfigDict, generator: Generator, clip: Clip, target: jax.Array):
-        self.limits = {
-            "diversity_kept": config.stop.diversity,
-            "similarity": config.stop.similarity,
-        }
+    def __init__(self, stop: Stop, generator: Generator, clip: Clip, target: jax.Array):
+        self.stop = stop
         self.clip, self.target, self.generator = clip, target, generator
-        self.ws = np.asarray(draw_latents(generator, jax.random.key(SEED), PICTURES))
+        self.ws = np.asarray(draw_latents(generator, jax.random.key(SEED), SAMPLES))
         self.diversity, _ = self._measure(generator)
 
-    def look(self, params: Any, mesh: Mesh | None) -> dict[str, float]:
-        """What an adapted generator draws now.
-
-        Args:
-          params: its parameters, like `Generator.params`, as they lie on the mesh.
+    def measure(self, adapted: Generator, mesh: Mesh | None) -> dict[str, float]:
+        """Measures an adapted generator, as it lies on the mesh.
 
         Returns:
-          "diversity_kept", the mean CLIP distance of its pictures over that of the source's, and
+          "diversity_kept", the mean CLIP distance of its images over that of the source's, and
           "similarity", the mean cosine to the target.
         """
-        whole = jax.device_get(sharding.whole(params, mesh))
+        whole = jax.device_get(meshes.whole(adapted.params, mesh))
         diversity, similarity = self._measure(self.generator.replace(params=whole))
         return {"diversity_kept": diversity / self.diversity, "similarity": similarity}
 
-    def enough(self, seen: Mapping[str, Any]) -> str:
-        """Why to stop after such a look, or nothing. What was not looked at is no reason."""
-        for name, beyond in (("diversity_kept", -1), ("similarity", 1)):
-            limit = self.limits[name]
-            if limit and name in seen and beyond * (seen[name] - limit) >= 0:
-                return f"{name.replace('_', ' ')} is {seen[name]:.3f}, and the limit {limit:g}"
+    def reason(self, row: Mapping[str, Any]) -> str:
+        """Why to stop after a step with these metrics, or "". What was not measured is no reason."""
+        for name, (field, reached) in MEASUREMENTS.items():
+            limit = getattr(self.stop, field)
+            if limit and name in row and reached(row[name], limit):
+                return f"{name.replace('_', ' ')} is {row[name]:.3f}, and the limit {limit:g}"
         return ""
 
     def _measure(self, generator: Generator) -> tuple[float, float]:
-        features = np.asarray(_embed(self.clip, generator, self.ws), np.float64)
-        once = np.ones((1, PICTURES))
-        diversity = metrics.pairwise(once, metrics.cosine_distances(features))[0]
-        return float(diversity), float(np.mean(features @ np.asarray(self.target)))
+        found = np.asarray(_embed(self.clip, generator, self.ws), np.float64)
+        once = np.ones((1, SAMPLES))
+        diversity = statistics.pairwise(once, statistics.cosine_distances(found))[0]
+        return float(diversity), float(np.mean(found @ np.asarray(self.target)))
 
 
 @jax.jit
 def _embed(clip: Clip, generator: Generator, ws: jax.Array) -> jax.Array:
-    return prompts.embed_pictures(clip, generator.synthesize(ws))
+    return features.embed(clip, generator.synthesize(ws))

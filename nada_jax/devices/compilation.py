@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from nada_jax.weights.loading import cache
+from nada_jax.weights.registry import cache
 
 LIMIT = 4 * 2**30  # bytes; what was not used for longest goes first
 # The library that XLA's CPU back end would otherwise give convolutions, products and sums to is up to three times

@@ -1,111 +1,187 @@
-"""What networks see in the pictures of two generators, a batch at a time, and sheets of these pictures."""
+"""What networks measure on the images of two generators, a batch at a time."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from nada_jax.adaptation import prompts
+from nada_jax import batches, images
+from nada_jax.errors import UserError
 from nada_jax.losses import identity
 from nada_jax.models.clip import Clip
 from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
+from nada_jax.weights import loading
 
-COLUMNS, ROWS = 8, 3  # of the sheets of pictures; a row is drawn at once
+# Images of each kind: below, intervals mean little; above, matrices of all pairs fill the memory.
+FEWEST, MOST = 8, 10_000
+
+Report = Callable[[int, int], None]  # of progress: (finished, all)
 
 
-def batched(function: Callable[..., Any], size: int, *arrays: np.ndarray, tell: str = "") -> Any:
-    """Applies a jitted function to `size` rows of arrays [n, ...] at a time, float64 results [n, ...].
+@jax.jit
+def embed(clip: Clip, images: jax.Array) -> jax.Array:
+    """Images [b, h, w, 3] in [-1, 1] -> unit features [b, d], with antialiasing, as CLIPs were trained."""
+    return clip.embed_images(images, antialias=True)
 
-    The last batch repeats its last row, so that there is one shape to compile.
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network that compares two images; `config.NAME.weights` is its file.
+
+    Attributes:
+      load: (file, name of the field) -> the network.
+      compare: (network, images [b, h, w, 3], images [b, h, w, 3]) -> [b].
+      within: whether it compares pairs of adapted images in one cluster, rather than each with its source.
     """
-    n, results = len(arrays[0]), []
-    for start in range(0, n, size):
-        rows = np.minimum(np.arange(start, start + size), n - 1)
-        results.append(jax.device_get(function(*(array[rows] for array in arrays))))
-        if tell:
-            print(f"{tell}: {min(start + size, n)}/{n}", flush=True)
-    return jax.tree.map(lambda *parts: np.concatenate(parts, dtype=np.float64)[:n], *results)
+
+    load: Callable[[str, str], Any]
+    compare: Callable[[Any, jax.Array, jax.Array], jax.Array]
+    within: bool = False
 
 
-@jax.jit
-def look(
-    source: Generator, adapted: Generator, judge: Clip, face: Irse50 | None, ws: jax.Array
-) -> dict[str, jax.Array]:
-    """Features of both pictures of latents ws [b, l, w_dim], and the likeness of their faces."""
-    pictures = {"source": source.synthesize(ws), "adapted": adapted.synthesize(ws)}
-    found = {name: prompts.embed_pictures(judge, batch) for name, batch in pictures.items()}
-    if face is not None:
-        faces = [face.embed_images(batch) for batch in pictures.values()]
-        found["identity"] = 1 - identity.identity(*faces)
-    return found
+def _face_cosine(network: Irse50, one: jax.Array, other: jax.Array) -> jax.Array:
+    return 1 - identity.identity(network.embed_images(one), network.embed_images(other))
 
 
-@jax.jit
-def _draw(generator: Generator, ws: jax.Array) -> jax.Array:
-    return generator.synthesize(ws)
+NETWORKS = {
+    "identity": Network(
+        lambda path, field: loading.load_model(Irse50, path, field=field), _face_cosine
+    ),
+    "lpips": Network(
+        lambda path, field: loading.load_lpips(path, field=field), Vgg.lpips, within=True
+    ),
+}
 
 
-@jax.jit
-def _lpips(vgg: Vgg, generator: Generator, one: jax.Array, other: jax.Array) -> jax.Array:
-    return vgg.lpips(generator.synthesize(one), generator.synthesize(other))
+def load_networks(files: Mapping[str, str]) -> dict[str, Any]:
+    """Loads the networks of the table, as far as they are given.
+
+    Args:
+      files: name of the network -> its file; "" leaves it out.
+
+    Returns:
+      Networks by name.
+
+    Raises:
+      UserError: one cannot be loaded.
+    """
+    return {
+        name: NETWORKS[name].load(file, f"{name}.weights") for name, file in files.items() if file
+    }
 
 
-def lpips_within(
+def of_pairs(
+    source: Generator,
     adapted: Generator,
-    vgg: Vgg,
+    judge: Clip,
+    networks: Mapping[str, Any],
+    ws: np.ndarray,
+    *,
+    batch_size: int,
+    report: Report | None = None,
+) -> dict[str, np.ndarray]:
+    """Features of the images that both generators draw from the same latents.
+
+    Args:
+      networks: those that are given, by name; here each that compares an image with its source.
+      ws: latents [n, l, w_dim].
+
+    Returns:
+      float64: "source" and "adapted", unit features of the judge [n, d], and for each network values [n].
+    """
+    compared = {name: net for name, net in networks.items() if not NETWORKS[name].within}
+    function = functools.partial(_of_pairs, source, adapted, judge, compared)
+    found = batches.apply(function, batch_size, ws, report=report)
+    # Statistics take small differences of sums over all pairs, for which float32 has too few digits.
+    return {name: values.astype(np.float64) for name, values in found.items()}
+
+
+@jax.jit
+def _of_pairs(
+    source: Generator, adapted: Generator, judge: Clip, networks: dict[str, Any], ws: jax.Array
+) -> dict[str, jax.Array]:
+    drawn = {"source": source.synthesize(ws), "adapted": adapted.synthesize(ws)}
+    found = {name: embed(judge, batch) for name, batch in drawn.items()}
+    compared = {
+        name: NETWORKS[name].compare(network, *drawn.values()) for name, network in networks.items()
+    }
+    return found | compared
+
+
+def within_clusters(
+    name: str,
+    network: Any,
+    adapted: Generator,
     ws: np.ndarray,
     labels: np.ndarray,
     random: np.random.Generator,
     *,
     most: int,
     batch_size: int,
+    report: Report | None = None,
 ) -> np.ndarray:
-    """LPIPS of pairs of pictures that lie in one cluster.
+    """Compares pairs of images that lie in one cluster.
 
     Args:
-      ws: latents of the pictures [n, l, w_dim].
+      name, network: the row of the table, and what it loaded.
+      ws: latents of the images [n, l, w_dim].
       labels: their clusters [n].
       random: draws the pairs.
       most: pairs of a cluster at most.
 
     Returns:
-      Distances [n, n]; NaN where the pair was not drawn.
+      Symmetric values [n, n], float64; NaN where the pair was not drawn.
     """
     chosen = []
+    # At most so many of each cluster: the number of its pairs grows with the square of its size.
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         pairs = members[np.stack(np.triu_indices(len(members), 1), axis=1)]
         chosen.append(random.permutation(pairs)[:most])
     one, other = np.concatenate(chosen).T
-    lpips = functools.partial(_lpips, vgg, adapted)
-    found = batched(lpips, batch_size, ws[one], ws[other], tell="pairs within clusters")
-    distances = np.full((len(ws), len(ws)), np.nan)
-    distances[one, other] = distances[other, one] = found
-    return distances
+    function = functools.partial(_compare, name, network, adapted)
+    found = batches.apply(function, batch_size, ws[one], ws[other], report=report)
+    values = np.full((len(ws), len(ws)), np.nan)
+    values[one, other] = values[other, one] = found
+    return values
 
 
-def draw_pairs(source: Generator, adapted: Generator, ws: np.ndarray) -> np.ndarray:
-    """The pictures of the first latents, each row of the source before one of the adapted generator."""
-    first = ws[: min(ROWS, len(ws) // COLUMNS) * COLUMNS]
-    pair = [batched(functools.partial(_draw, g), COLUMNS, first) for g in (source, adapted)]
-    rows = np.stack(pair).reshape(2, -1, COLUMNS, *pair[0].shape[1:])
-    return rows.swapaxes(0, 1).reshape(-1, *pair[0].shape[1:])
+@functools.partial(jax.jit, static_argnums=0)
+def _compare(
+    name: str, network: Any, generator: Generator, one: jax.Array, other: jax.Array
+) -> jax.Array:
+    # Images are drawn again for each pair: to keep those of thousands of latents would fill the memory.
+    return NETWORKS[name].compare(network, generator.synthesize(one), generator.synthesize(other))
 
 
-def draw_clusters(
-    adapted: Generator, ws: np.ndarray, features: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """A row of pictures for each cluster, the largest first, from its middle outwards; white at its end."""
-    clusters = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    rows = []
-    for members in sorted(clusters, key=len, reverse=True):
-        away = np.linalg.norm(features[members] - features[members].mean(axis=0), axis=1)
-        chosen = members[np.argsort(away)][:COLUMNS]
-        row = np.ones((COLUMNS, adapted.size, adapted.size, 3))
-        row[: len(chosen)] = batched(functools.partial(_draw, adapted), COLUMNS, ws[chosen])
-        rows.append(row)
-    return np.concatenate(rows)
+def of_folder(judge: Clip, folder: str, size: int, batch_size: int) -> np.ndarray:
+    """Features of the images of a folder.
+
+    Args:
+      judge: embeds them.
+      folder: see `images.stream`.
+      size: side at which they are read, that of the images of the generators, so that all are equally sharp.
+
+    Returns:
+      Unit features [m, d], float64.
+
+    Raises:
+      UserError: there is no such folder, or it holds too few or too many images.
+    """
+    function = functools.partial(embed, judge)
+    found = np.concatenate(
+        [
+            batches.apply(function, batch_size, batch)
+            for batch in images.stream(folder, size, field="folder", batch=batch_size)
+        ]
+    )
+    if not FEWEST <= len(found) <= MOST:
+        raise UserError(
+            f"folder={folder!r} holds {len(found)} images; expected {FEWEST} to {MOST:,}"
+        )
+    return found.astype(np.float64)

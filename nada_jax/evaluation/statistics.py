@@ -1,21 +1,22 @@
-"""What sets of features tell about the pictures behind them, with bootstrap intervals.
+"""Estimators on sets of image features, with bootstrap intervals.
 
-A statistic takes counts [r, n], how often each of r resamples drew each of n pictures, and gives one
-replicate a resample, [r]. Row 0 of `resamples` draws every picture once, so that replicate 0 is the
+A statistic takes counts [r, n], how often each of r resamples drew each of n images, and gives one
+replicate a resample, [r]. Row 0 of `resamples` draws every image once, so that replicate 0 is the
 statistic of the sample itself. Statistics that share their counts are resampled together.
 """
 
 import numpy as np
 
-LIMIT = 100  # iterations of k-means
+LIMIT = 100  # iterations of k-means at most; it ends where no label changes
 
 
 def resamples(random: np.random.Generator, count: int, n: int) -> np.ndarray:
-    """Draws n of n pictures with replacement, `count` times.
+    """Draws n of n images with replacement, `count` times.
 
     Returns:
       Counts [1 + count, n]; row 0 is all ones.
     """
+    # Counts rather than indices: statistics become matrix products over all resamples at once.
     drawn = random.multinomial(n, np.full(n, 1 / n), size=count)
     return np.concatenate([np.ones((1, n)), drawn])
 
@@ -23,7 +24,7 @@ def resamples(random: np.random.Generator, count: int, n: int) -> np.ndarray:
 def interval(replicates: np.ndarray, confidence: float) -> dict[str, float]:
     """Percentile bootstrap, Efron & Tibshirani 1993, section 13.3.
 
-    Where all pictures agree it has no width, as every resample agrees too.
+    Where all images agree it has no width, as every resample agrees too.
 
     Args:
       replicates: [1 + count], the statistic first; NaN where a resample left nothing to measure.
@@ -45,12 +46,12 @@ def mean(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
 def within(counts: np.ndarray, distances: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean over the clusters of the mean distance of a cluster's pairs, Ojha et al. 2021, section 4.2.
 
-    A picture that was drawn twice is no pair: only pairs of different pictures count, as often as they
+    An image that was drawn twice is no pair: only pairs of different images count, as often as they
     were drawn. With replacement a replicate would otherwise be too small by a factor of (n - 1) / n.
 
     Args:
       distances: symmetric [n, n]; NaN where a pair was not measured.
-      labels: cluster of each picture, [n]. A cluster without a pair is left out.
+      labels: cluster of each image, [n]. A cluster without a pair is left out.
 
     Returns:
       [r], NaN where no pair is left.
@@ -60,6 +61,7 @@ def within(counts: np.ndarray, distances: np.ndarray, labels: np.ndarray) -> np.
         members = np.flatnonzero(labels == label)
         drawn, part = counts[:, members], distances[np.ix_(members, members)]
         known = ~np.isnan(part) & ~np.eye(len(part), dtype=bool)
+        # As matrix products of counts: a loop over resamples would take minutes. 0 for NaN, since NaN * 0 is NaN.
         pairs = np.sum(drawn @ known * drawn, axis=1)
         sums = np.sum(drawn @ np.where(known, part, 0) * drawn, axis=1)
         total += np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0)
@@ -109,8 +111,9 @@ def frechet(mean_x: np.ndarray, cov_x: np.ndarray, mean_y: np.ndarray, cov_y: np
       |mean_x - mean_y|^2 + tr(cov_x + cov_y - 2 (cov_x cov_y)^(1/2)).
     """
     values, vectors = np.linalg.eigh(cov_x)
+    # Rounding gives eigenvalues slightly below 0, whose roots would be undefined.
     root = vectors * np.sqrt(np.maximum(values, 0))
-    # Similar to cov_x cov_y, but symmetric.
+    # Similar to cov_x cov_y, but symmetric: its eigenvalues are real, and cost less.
     products = np.linalg.eigvalsh(root.T @ cov_y @ root)
     overlap = np.sum(np.sqrt(np.maximum(products, 0)))
     return float(np.sum((mean_x - mean_y) ** 2) + np.trace(cov_x + cov_y) - 2 * overlap)
@@ -120,8 +123,8 @@ def fid(counts_x: np.ndarray, counts_y: np.ndarray, x: np.ndarray, y: np.ndarray
     """Frechet distance of x [n, d] and y [m, d], [r].
 
     It is too large by a bias that grows as the sample shrinks, and in resamples once more, as they hold
-    fewer different pictures. The replicates are moved so that their mean is the statistic: the interval
-    tells how far it varies among samples of this size, and compares at the same size only.
+    fewer different images. The replicates are moved so that their mean is the statistic: the interval
+    describes how far it varies among samples of this size, and can be compared at the same size only.
     """
     replicates = np.array(
         [
@@ -146,6 +149,7 @@ def kmeans(random: np.random.Generator, x: np.ndarray, k: int) -> np.ndarray:
     centers = x[[random.integers(len(x))]]
     while len(centers) < k:
         nearest = _squared(x, centers).min(axis=1)
+        # Where every point is a centre already, the next one is any of them.
         odds = nearest / nearest.sum() if nearest.any() else None
         centers = np.concatenate([centers, x[[random.choice(len(x), p=odds)]]])
     labels = np.full(len(x), -1)

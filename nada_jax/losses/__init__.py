@@ -1,1 +1,1 @@
-"""Losses: functions of arrays, never of models; each gives one number per image, [b]."""
+"""Losses: functions of arrays, never of models. Each returns one number per image, [b]."""

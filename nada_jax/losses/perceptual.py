@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-EPS = 1e-10  # of the reference
+EPS = 1e-10  # of the reference implementation
 
 
 def lpips(
@@ -14,12 +14,12 @@ def lpips(
     """Learned perceptual distance, Zhang et al. 2018 (arXiv 1801.03924), eq. 1.
 
     Args:
-      a, b: the features of two pictures at each chosen layer, [b, h, w, c]; the sizes differ by layer.
-      weights: what each channel of a layer counts, [c].
+      a, b: the features of two images at each chosen layer, [b, h, w, c]; the sizes differ by layer.
+      weights: weight of each channel of a layer, [c].
 
     Returns:
       Sum over layers of the spatial mean of the weighted squared difference between features of unit
-      length, per image [b]; 0 where the pictures are equal.
+      length, per image [b]; 0 where the images are equal.
     """
     distance = jnp.zeros(())
     for x, y, weight in zip(a, b, weights, strict=True):
@@ -28,7 +28,7 @@ def lpips(
 
 
 def _unit(x: jax.Array) -> jax.Array:
-    """x [..., c] at length 1; 0 stays 0."""
+    """Scales x [..., c] to length 1; 0 stays 0."""
     length2 = jnp.sum(x**2, axis=-1, keepdims=True)
     # After a ReLU all channels of a pixel may be 0, where the gradient of a square root is infinite.
     return x / (jnp.sqrt(jnp.where(length2 > 0, length2, 1)) + EPS)

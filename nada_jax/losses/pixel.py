@@ -1,4 +1,4 @@
-"""Losses between pictures."""
+"""Losses between images."""
 
 import jax
 import jax.numpy as jnp

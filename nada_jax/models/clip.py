@@ -1,11 +1,9 @@
-"""CLIP (Radford et al. 2021): pictures and texts -> unit features of one space.
+"""CLIP (Radford et al. 2021): images and texts -> unit features of one space.
 
-The networks are Hugging Face's Flax ones. This is the only module that imports `transformers`.
+The networks are Hugging Face's Flax ones; `transformers` is imported here and in `models.tokenizer` alone.
 """
 
-import dataclasses
 import functools
-import hashlib
 import json
 import os
 import warnings
@@ -18,37 +16,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from transformers import CLIPConfig, CLIPTokenizerFast
+from transformers import CLIPConfig
 from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
 
-from nada_jax import trees
-from nada_jax.errors import UserError, some
-from nada_jax.models import resampling as resize
+from nada_jax import batches, trees
+from nada_jax.errors import UserError, reading, some
+from nada_jax.models import resampling
+from nada_jax.models.tokenizer import Tokenizer, load_tokenizer
 
+# Of OpenAI's training images, in [0, 1].
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-OPENAI_VOCABULARY = 49408
 PRECISIONS = ("float32", "bfloat16")
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
-EPS = 1e-12
-
-
-@dataclasses.dataclass(frozen=True)
-class Tokenizer:
-    """Text -> token ids without the start and end tokens, and back.
-
-    Attributes:
-      vocabulary: digest of the vocabulary; tokenizers with the same one are equal.
-      start, end: ids of the tokens put around every text.
-      encode, decode: the two ways.
-    """
-
-    vocabulary: str
-    start: int
-    end: int
-    encode: Callable[[str], list[int]] = dataclasses.field(compare=False, repr=False)
-    decode: Callable[[Sequence[int]], str] = dataclasses.field(compare=False, repr=False)
+EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
+OLD_EOS = 2  # Hugging Face's former default of eos_token_id, which means "the highest id"
 
 
 @flax.struct.dataclass
@@ -57,7 +40,7 @@ class Clip:
 
     Attributes:
       params: float32 parameters of Hugging Face's FlaxCLIPModel, nested.
-      config: its configuration as canonical JSON; the configuration object cannot be hashed.
+      config: its configuration as canonical JSON.
       tokenizer: see `Tokenizer`.
       name: how messages and metrics call it.
       mean, std: of the three colours in [0, 1], for normalising.
@@ -65,6 +48,7 @@ class Clip:
     """
 
     params: dict[str, Any]
+    # JSON, because static fields are hashed by jit, and the configuration object cannot be.
     config: str = flax.struct.field(pytree_node=False, repr=False)
     tokenizer: Tokenizer = flax.struct.field(pytree_node=False)
     name: str = flax.struct.field(pytree_node=False, default="clip")
@@ -79,7 +63,7 @@ class Clip:
 
     @property
     def image_size(self) -> int:
-        """Side r of the square picture that the network reads."""
+        """Side r of the square images that the network reads."""
         return self.module.config.vision_config.image_size
 
     @property
@@ -93,7 +77,7 @@ class Clip:
         return self.module.config.projection_dim
 
     def pixels(self, images: jax.Array, antialias: bool = False) -> jax.Array:
-        """Shorter side to r with bicubic interpolation, centre crop, normalise; nothing is clamped.
+        """Resizes the shorter side to r by bicubic interpolation, crops the centre, normalises.
 
         Args:
           images: [b, h, w, 3] in [-1, 1].
@@ -102,9 +86,11 @@ class Clip:
         Returns:
           float32 [b, r, r, 3], what the network reads.
         """
+        # Nothing is clamped: clamping would cut off gradients of what exceeds [-1, 1].
         sides = images.shape[1:3]
         rows, columns = (
-            resize.to_shorter_side(side, min(sides), self.image_size, antialias) for side in sides
+            resampling.to_shorter_side(side, min(sides), self.image_size, antialias)
+            for side in sides
         )
         x = images.astype(jnp.float32)
         if rows is not None:
@@ -139,21 +125,20 @@ class Clip:
         """
         ids = self.tokenize(texts)
         size = next((size for size in TEXT_BATCHES if len(ids) <= size), TEXT_BATCHES[-1])
-        padded = np.pad(ids, ((0, -len(ids) % size), (0, 0)), mode="edge")
-        batches = [_embed_tokens(self, batch) for batch in padded.reshape(-1, size, self.context)]
-        return jnp.concatenate(batches)[: len(ids)]
+        features = [_embed_tokens(self, ids[rows]) for rows in batches.split(len(ids), size)]
+        return jnp.concatenate(features)[: len(ids)]
 
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> ids int32 [n, context]: start, the text, end, zeros.
 
-        The network attends backwards only and is read out at the end token, so that the padding
-        never matters. A text that is too long is cut, with a warning that shows what is left.
+        A text that is too long is cut, with a warning that shows what is left.
 
         Raises:
           UserError: there is no text, or one is blank.
         """
         if isinstance(texts, str) or not texts:
             raise UserError(f"expected a list of texts for clip {self.name!r}, got {texts!r}")
+        # Any padding would do: the network attends backwards only, and is read out at the end token.
         ids = np.zeros((len(texts), self.context), np.int32)
         cut = []
         for row, text in zip(ids, texts, strict=True):
@@ -193,35 +178,44 @@ def from_params(
         OpenAI's vocabulary, where the config has its size, and OpenAI's mean and std.
       name: see `Clip`.
       precision: see `Clip`.
-      tokenizer: takes the place of all that.
+      tokenizer: instead of the one that is looked for.
+
+    Returns:
+      The clip.
 
     Raises:
-      UserError: an unknown precision, arrays that do not make the network, no tokenizer.
+      UserError: an unknown precision, a damaged config, arrays that do not make the network, no
+        tokenizer.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    if wrong := trees.misfits(params, param_shapes(config)):
-        raise UserError(f"the arrays do not make clip {name!r}: {some(wrong)}")
-    tree = trees.unflatten({path: jnp.asarray(x, jnp.float32) for path, x in params.items()})
-    described = _canonical(config)
-    text = _module(described, precision).config.text_config
-    tokenizer = tokenizer or load_tokenizer(directory, text.vocab_size)
-    # The network looks for its own end token; 2 is Hugging Face's old default for "the highest id".
-    if text.eos_token_id not in (2, tokenizer.end):
-        raise UserError(
-            f"clip {name!r}: config.json says text_config.eos_token_id={text.eos_token_id}, but "
-            f"its tokenizer ends texts with {tokenizer.end}"
-        )
-    mean, std = MEAN, STD
-    if directory is not None and (Path(directory) / "preprocessor_config.json").is_file():
-        preprocessor = read_json(Path(directory) / "preprocessor_config.json")
+    # The config, the preprocessor and the tokenizer may be a stranger's.
+    with reading(name):
+        if wrong := trees.misfits(params, param_shapes(config)):
+            raise UserError(f"the arrays do not make clip {name!r}: {some(wrong)}")
+        described = _canonical(config)
+        text = _module(described, precision).config.text_config
+        tokenizer = tokenizer or load_tokenizer(directory, text.vocab_size)
+        # The network looks for its own end token, and would read out another place.
+        if text.eos_token_id not in (OLD_EOS, tokenizer.end):
+            raise UserError(
+                f"clip {name!r}: config.json says text_config.eos_token_id={text.eos_token_id}, but "
+                f"its tokenizer ends texts with {tokenizer.end}"
+            )
+        beside = Path(directory or "") / "preprocessor_config.json"
+        preprocessor = read_json(beside) if directory and beside.is_file() else {}
         mean = tuple(preprocessor.get("image_mean", MEAN))
         std = tuple(preprocessor.get("image_std", STD))
+    tree = trees.unflatten({path: jnp.asarray(x, jnp.float32) for path, x in params.items()})
     return Clip(tree, described, tokenizer, name, mean, std, precision)
 
 
 def param_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """{flat path: shape} of the parameters that a `config.json` asks for; nothing is computed."""
+    """{flat path: shape} of the parameters that a config.json describes; nothing is computed.
+
+    Raises:
+      UserError: it does not describe a CLIP.
+    """
     module = _module(_canonical(config), "float32")
     size = module.config.vision_config.image_size
     context = module.config.text_config.max_position_embeddings
@@ -237,33 +231,12 @@ def param_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {path: tuple(leaf.shape) for path, leaf in trees.flatten(tree).items()}
 
 
-def load_tokenizer(directory: str | os.PathLike | None, vocab_size: int) -> Tokenizer:
-    """The tokenizer in a Hugging Face directory, or OpenAI's where there is none and its size fits.
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a JSON object.
 
     Raises:
-      UserError: neither; the message says which file or package is missing.
+      UserError: the file is missing, or holds something else.
     """
-    if directory is not None:
-        directory = Path(directory)
-        whole, parts = (
-            directory / "tokenizer.json",
-            [directory / "vocab.json", directory / "merges.txt"],
-        )
-        if whole.is_file():
-            return _huggingface_tokenizer([whole], tokenizer_file=str(whole))
-        if all(part.is_file() for part in parts):
-            files = {"vocab_file": str(parts[0]), "merges_file": str(parts[1])}
-            return _huggingface_tokenizer(parts, **files)
-    if vocab_size != OPENAI_VOCABULARY:
-        raise UserError(
-            f"no tokenizer for a vocabulary of {vocab_size} tokens: expected tokenizer.json, or "
-            f"vocab.json and merges.txt, in {directory or 'the directory of the clip'}"
-        )
-    return _openai_tokenizer()
-
-
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a JSON object; UserError where the file is missing or holds something else."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -279,34 +252,6 @@ def unit(x: jax.Array) -> jax.Array:
     """Brings the last axis to length 1, in float32; a zero stays zero, with a finite gradient."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + EPS)
-
-
-def _huggingface_tokenizer(files: Sequence[Path], **named: str) -> Tokenizer:
-    try:
-        tokenizer = CLIPTokenizerFast(**named)
-    except Exception as error:  # the Rust side raises a bare Exception
-        raise UserError(f"{files[0]} is not a CLIP tokenizer: {error}") from error
-    return Tokenizer(
-        hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_id,
-        lambda text: tokenizer(text, add_special_tokens=False, verbose=False).input_ids,
-        tokenizer.decode,
-    )
-
-
-@functools.cache
-def _openai_tokenizer() -> Tokenizer:
-    try:
-        from instant_clip_tokenizer import Tokenizer as OpenAI
-    except ImportError as error:
-        raise UserError(
-            "the clip has no tokenizer files, and OpenAI's vocabulary is not installed: "
-            "pip install instant-clip-tokenizer"
-        ) from error
-    tokenizer = OpenAI()
-    ends = tokenizer.start_of_text(), tokenizer.end_of_text()
-    return Tokenizer("OpenAI", *ends, tokenizer.encode, tokenizer.decode)
 
 
 def _canonical(config: Mapping[str, Any]) -> str:
@@ -326,10 +271,8 @@ def _image_features(module: FlaxCLIPModule, pixels: jax.Array) -> jax.Array:
 
 
 def _embed_patches(call: Callable, args: tuple, named: dict, context: Any) -> jax.Array:
-    """The network's one convolution, whose stride is its kernel's side, as one matrix product.
-
-    Its gradient by pixels is another one, instead of a convolution dilated by the patch size.
-    """
+    """The network's one convolution, whose stride is its kernel's side, as one matrix product."""
+    # The gradient by pixels is another product, instead of a convolution dilated by the patch size.
     conv = context.module
     if not isinstance(conv, nn.Conv) or context.method_name != "__call__":
         return call(*args, **named)

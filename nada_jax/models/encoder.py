@@ -1,9 +1,9 @@
-"""Encoders: from a picture to the latents that a StyleGAN2 draws it with, in Flax linen.
+"""Encoders: from an image to the latents from which a StyleGAN2 draws it, in Flax linen.
 
 pSp, Richardson et al. 2021, "Encoding in Style" (arXiv 2008.00951): a head per latent reads one of the
 last three maps of an IR-SE50 body. e4e, Tov et al. 2021, "Designing an Encoder for StyleGAN Image
-Manipulation" (arXiv 2102.02766): the first head gives one latent, every other head how its own differs.
-ReStyle, Alaluf et al. 2021 (arXiv 2104.02699): either of the two sees its last attempt and corrects it.
+Manipulation" (arXiv 2102.02766): the first head returns one latent, every other head the difference of its own.
+ReStyle, Alaluf et al. 2021 (arXiv 2104.02699): either of the two reads its last attempt and corrects it.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from flax import linen as nn
 
 from nada_jax.errors import UserError
 from nada_jax.models.irse import Body, BodyArchitecture, average_pool, body_fields, network_shapes
-from nada_jax.models.stylegan2 import Dense
+from nada_jax.models.stylegan2_networks import Dense
 
-IMAGE_SIZE = 256
-LATERALS = 2  # maps before the last that a pyramid takes in
+IMAGE_SIZE = 256  # pixels, of all published encoders
+LATERALS = 2  # maps before the last that a pyramid adds
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderArchitecture(BodyArchitecture):
-    """The numbers that fix an encoder's shapes, and what shapes cannot tell.
+    """The numbers that fix an encoder's shapes, and what does not follow from shapes.
 
     Attributes:
       heads: number of convolutions of each head, one head per latent; n of them reduce a map of
@@ -45,6 +45,7 @@ class EncoderArchitecture(BodyArchitecture):
 
     def __post_init__(self):
         super().__post_init__()
+        # Each stage halves the side, so the last map has 2^last pixels; a pyramid adds larger ones.
         last = IMAGE_SIZE.bit_length() - 1 - len(self.ends)
         known = range(last, min(last + LATERALS * self.pyramid, IMAGE_SIZE.bit_length() - 2) + 1)
         if not 1 <= len(self.heads) <= 64 or not set(self.heads) <= set(known):
@@ -70,7 +71,7 @@ class EncoderArchitecture(BodyArchitecture):
 
         Args:
           shapes: flat path -> shape, as in `shapes()`; more paths than needed do no harm.
-          progressive: what shapes cannot tell.
+          progressive: see the class; it does not follow from shapes.
 
         Raises:
           UserError: the shapes are not those of an encoder.
@@ -113,13 +114,14 @@ class EncoderNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """[b, 256, 256, c] -> what each head puts out, [b, l, w_dim]."""
+        """[b, 256, 256, c] -> outputs of the heads, [b, l, w_dim]."""
         a = self.architecture
         maps = Body(a, name="body")(images)
         levels = [maps[-1]]
         for i, below in enumerate(maps[-2::-1][:LATERALS] if a.pyramid else ()):
             lateral = nn.Conv(maps[-1].shape[-1], (1, 1), name=f"lateral_{i}")(below)
             levels.append(_enlarge(levels[-1], lateral.shape[1]) + lateral)
+        # The number of convolutions of a head says which map it reads.
         by_side = {level.shape[1]: level for level in levels}
         heads = [Head(n, a.w_dim, name=f"head_{i}")(by_side[2**n]) for i, n in enumerate(a.heads)]
         return jnp.stack(heads, axis=1)
@@ -131,7 +133,7 @@ class Encoder:
 
     Attributes:
       params: of the network, float32.
-      latent_avg: what is added to the network's latents, [l, w_dim].
+      latent_avg: [l, w_dim], added to the outputs of the network.
       architecture: static sizes.
     """
 
@@ -142,16 +144,6 @@ class Encoder:
     latent_avg: jax.Array
     architecture: EncoderArchitecture = flax.struct.field(pytree_node=False)
 
-    def tree(self) -> dict[str, Any]:
-        """Nested arrays, as in a native file."""
-        return self.params | {"latent_avg": self.latent_avg}
-
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any], architecture: EncoderArchitecture) -> "Encoder":
-        """The inverse of `tree`."""
-        params = {name: branch for name, branch in tree.items() if name != "latent_avg"}
-        return cls(params, tree["latent_avg"], architecture)
-
     @property
     def num_layers(self) -> int:
         """Latents per image, l."""
@@ -159,7 +151,7 @@ class Encoder:
 
     @property
     def iterative(self) -> bool:
-        """Whether it reads a picture with its last attempt beside it (ReStyle); see `refine`."""
+        """Whether it reads an image together with its last attempt (ReStyle); see `refine`."""
         return self.architecture.in_channels == 6
 
     def offsets(self, images: jax.Array) -> jax.Array:
@@ -179,7 +171,7 @@ class Encoder:
         return codes.at[:, 1:].add(codes[:, :1]) if self.architecture.progressive else codes
 
     def encode(self, images: jax.Array) -> jax.Array:
-        """Latents of pictures, in one pass; `refine` is for encoders that are `iterative`.
+        """Latents of images, in one pass; `refine` is for encoders that are `iterative`.
 
         Args:
           images: [b, h, w, c] in [-1, 1], aligned as those that the encoder was trained with. Other
@@ -194,15 +186,15 @@ class Encoder:
 def refine(
     encoder: Encoder, images: jax.Array, draw: Callable[[jax.Array], jax.Array], steps: int = 5
 ) -> jax.Array:
-    """Latents of pictures by iterative refinement, Alaluf et al. 2021 (ReStyle), eqs. 1 and 2.
+    """Latents of images by iterative refinement, Alaluf et al. 2021 (ReStyle), eqs. 1 and 2.
 
-    From the average latent on, each step draws the latents so far, shows the encoder both pictures and
-    adds the correction that it gives.
+    Starts from the average latent. Each step draws the current latents, and adds the correction that the
+    encoder computes from both images.
 
     Args:
       encoder: one that is `iterative`.
       images: [b, h, w, 3] in [-1, 1]; see `Encoder.encode`.
-      draw: latents [b, l, w_dim] -> pictures [b, h', w', 3], which are pooled to 256 pixels; officially
+      draw: latents [b, l, w_dim] -> images [b, h', w', 3], which are pooled to 256 pixels; officially
         a generator with its own noise buffers.
       steps: 5 in the paper.
 
@@ -215,12 +207,13 @@ def refine(
         attempt = average_pool(draw(ws), IMAGE_SIZE)
         return ws + encoder.offsets(jnp.concatenate([images, attempt], axis=-1))
 
+    # A loop of XLA, so that five steps compile as fast as one.
     average = jnp.broadcast_to(encoder.latent_avg, (len(images), *encoder.latent_avg.shape))
     return jax.lax.fori_loop(0, steps, step, average)
 
 
 def _resize(images: jax.Array) -> jax.Array:
-    """[b, h, w, c] -> [b, 256, 256, c], as PIL's bilinear filter does."""
+    """[b, h, w, c] -> [b, 256, 256, c], like PIL's bilinear filter, with which encoders are trained."""
     b, h, w, c = images.shape
     if (h, w) == (IMAGE_SIZE, IMAGE_SIZE):
         return images
@@ -228,7 +221,7 @@ def _resize(images: jax.Array) -> jax.Array:
 
 
 def _enlarge(x: jax.Array, side: int) -> jax.Array:
-    """[b, h, h, c] -> [b, side, side, c] by linear interpolation between corners that stay in place."""
+    """[b, h, h, c] -> [b, side, side, c], bilinear with aligned corners, as in pSp."""
     matrix = _between_corners(x.shape[1], side)
     return jnp.einsum("rh,bhwc,sw->brsc", matrix, x, matrix, precision="highest")
 

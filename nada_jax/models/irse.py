@@ -1,8 +1,8 @@
 """IR-SE50, the residual network with squeeze and excitation of ArcFace, for inference, in Flax linen.
 
 Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition" (arXiv 1801.07698);
-Hu et al. 2018, "Squeeze-and-Excitation Networks" (arXiv 1709.01507). Face identity stands on the body
-here, and the encoders of `models.encoder` do too.
+Hu et al. 2018, "Squeeze-and-Excitation Networks" (arXiv 1709.01507). Face identity and the encoders of
+`models.encoder` share its body.
 """
 
 import dataclasses
@@ -20,8 +20,9 @@ from flax import linen as nn
 from nada_jax import trees
 from nada_jax.errors import UserError
 
+# Of IR-50: stages of 3, 4, 14 and 3 blocks.
 WIDTHS = (64,) * 3 + (128,) * 4 + (256,) * 14 + (512,) * 3
-# Where the face stands in a picture that is aligned as FFHQ is and pooled to this side; as in pSp.
+# The face in an image that is aligned as FFHQ is and pooled to the side ALIGNED; as in pSp.
 ALIGNED, ROWS, COLUMNS = 256, slice(35, 223), slice(32, 220)
 
 
@@ -30,10 +31,10 @@ class BodyArchitecture:
     """The numbers that fix the shapes of a body.
 
     Attributes:
-      in_channels: channels of the picture.
+      in_channels: channels of the images.
       stem: width before the first block.
       widths: width of each block; a stage is a run of equal widths, and each halves the side.
-      reduction: how many times narrower the squeezed vector of a block is.
+      reduction: width of a block over that of its squeezed vector.
     """
 
     in_channels: int = 3
@@ -50,7 +51,7 @@ class BodyArchitecture:
             )
 
     def _others(self) -> tuple[int, ...]:
-        """Sizes of what stands around the blocks."""
+        """Sizes of the layers before and after the blocks."""
         return self.in_channels, self.stem
 
     @property
@@ -106,7 +107,7 @@ class Irse50Architecture(BodyArchitecture):
 
     @property
     def image_size(self) -> int:
-        """Side of the picture that the network reads."""
+        """Side of the image that the network reads."""
         return self.side * 2 ** len(self.ends)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -132,6 +133,7 @@ class BatchNorm(nn.Module):
         zeros, ones, shape = nn.initializers.zeros, nn.initializers.ones, x.shape[-1:]
         scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
         mean, var = self.param("mean", zeros, shape), self.param("var", ones, shape)
+        # 1e-5 is PyTorch's default. Scale and deviation are joined first: one pass over x less.
         return (x - mean) * (scale * jax.lax.rsqrt(var + 1e-5)) + bias
 
 
@@ -154,6 +156,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, i] -> [b, h / stride, w / stride, width]."""
+        # Padded explicitly: "SAME" pads strided convolutions at one side, PyTorch at both.
         conv = functools.partial(nn.Conv, padding=1, use_bias=False)
         y = BatchNorm(name="norm_0")(x)
         y = PReLU(name="prelu")(conv(self.width, (3, 3), name="conv_0")(y))
@@ -163,6 +166,8 @@ class Block(nn.Module):
         gate = jnp.mean(y, axis=(1, 2), keepdims=True)
         gate = nn.relu(pointwise(self.width // self.reduction, name="squeeze")(gate))
         y = y * nn.sigmoid(pointwise(self.width, name="excite")(gate))
+        # The official shortcut of equal widths is a max pooling of 1 x 1, which picks pixels; before a
+        # 1 x 1 convolution the same picking is its stride.
         shortcut = x[:, :: self.stride, :: self.stride]
         if x.shape[-1] != self.width:
             shortcut = pointwise(self.width, name="shortcut")(shortcut)
@@ -177,11 +182,12 @@ class Body(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> list[jax.Array]:
-        """Images [b, h, w, c] -> what each stage puts out: [b, h / 2, w / 2, width], [b, h / 4, ...], ..."""
+        """Images [b, h, w, c] -> outputs of the stages: [b, h / 2, w / 2, width], [b, h / 4, ...], ..."""
         a, maps = self.architecture, []
         x = nn.Conv(a.stem, (3, 3), padding=1, use_bias=False, name="stem")(images)
         x = PReLU(name="stem_prelu")(BatchNorm(name="stem_norm")(x))
         for i, width in enumerate(a.widths):
+            # The first block of a stage halves the side.
             stride = 2 if i == 0 or i - 1 in a.ends else 1
             x = Block(width, stride, a.reduction, name=f"block_{i}")(x)
             if i in a.ends:
@@ -196,7 +202,7 @@ class IdentityNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
-        """[b, image_size, image_size, 3] -> [b, d], of any length."""
+        """[b, image_size, image_size, 3] -> [b, d], not of unit length."""
         x = BatchNorm(name="norm")(Body(self.architecture, name="body")(pixels)[-1])
         x = nn.DenseGeneral(self.architecture.features, axis=(1, 2, 3), name="dense")(x)
         return BatchNorm(name="feature_norm")(x)
@@ -204,7 +210,7 @@ class IdentityNetwork(nn.Module):
 
 @flax.struct.dataclass
 class Irse50:
-    """Face identity: which person a picture shows, ArcFace as pSp and StyleCLIP use it.
+    """Face identity, which person an image shows: ArcFace as pSp and StyleCLIP use it.
 
     Attributes:
       params: float32.
@@ -217,24 +223,15 @@ class Irse50:
     params: dict[str, Any]
     architecture: Irse50Architecture = flax.struct.field(pytree_node=False)
 
-    def tree(self) -> dict[str, Any]:
-        """Nested arrays, as in a native file."""
-        return self.params
-
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any], architecture: Irse50Architecture) -> "Irse50":
-        """The inverse of `tree`."""
-        return cls(tree, architecture)
-
     def pixels(self, images: jax.Array) -> jax.Array:
-        """Cuts the face out of a picture that is aligned as FFHQ is.
+        """Cuts the faces out of images that are aligned as FFHQ is.
 
         Args:
           images: [b, h, w, 3] in [-1, 1].
 
         Returns:
-          What the network reads, [b, 112, 112, 3]: the picture is pooled to 256 pixels, cropped, and
-          pooled again.
+          What the network reads, [b, 112, 112, 3]: images pooled to 256 pixels, cropped, and pooled
+          again.
         """
         faces = average_pool(images, ALIGNED)[:, ROWS, COLUMNS]
         return average_pool(faces, self.architecture.image_size)
@@ -245,20 +242,20 @@ class Irse50:
         return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
 
     def embed_images(self, images: jax.Array) -> jax.Array:
-        """Aligned pictures [b, h, w, 3] in [-1, 1] -> unit features [b, d]; see `pixels`."""
+        """Aligned images [b, h, w, 3] in [-1, 1] -> unit features [b, d]; see `pixels`."""
         return self.embed_pixels(self.pixels(images))
 
 
 def average_pool(images: jax.Array, side: int) -> jax.Array:
-    """Means over areas that cover the picture, overlapping where they must ("adaptive" pooling).
+    """Means over areas that cover the image and may overlap (PyTorch's adaptive average pooling).
 
     Args:
       images: [b, h, w, c].
       side: pixels per side of the result; more than h or w repeats pixels.
 
     Returns:
-      [b, side, side, c]; pixel i along an axis of n is the mean of floor(i n / side) up to, but not,
-      ceil((i + 1) n / side).
+      [b, side, side, c]; pixel i along an axis of n is the mean from floor(i n / side) to
+      ceil((i + 1) n / side), exclusive.
     """
     b, h, w, c = images.shape
     if (h, w) == (side, side):
@@ -277,7 +274,12 @@ def _areas(n: int, side: int) -> np.ndarray:
 
 
 def network_shapes(network: nn.Module, inputs: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Flat path -> shape of every parameter of a network that reads arrays of the shape `inputs`."""
+    """Flat path -> shape of every parameter of a network, without computing any.
+
+    Args:
+      network: the module.
+      inputs: shape of the arrays that it reads.
+    """
     x = jax.ShapeDtypeStruct(inputs, jnp.float32)
     params = jax.eval_shape(network.init, jax.random.key(0), x)["params"]
     return {path: leaf.shape for path, leaf in trees.flatten(params).items()}

@@ -17,7 +17,7 @@ from flax import linen as nn
 from nada_jax.errors import UserError
 from nada_jax.models import ops
 from nada_jax.models.irse import network_shapes
-from nada_jax.models.stylegan2 import Dense
+from nada_jax.models.stylegan2_networks import Dense
 
 # The latents that each level's network reads and moves; a mapper of a single network moves all.
 LEVELS = {
@@ -33,7 +33,7 @@ class MapperArchitecture:
     """The numbers that fix a mapper's shapes.
 
     Attributes:
-      levels: names of the networks that there are; see `LEVELS`.
+      levels: names of its networks; see `LEVELS`.
       w_dim: size of a latent.
       layers: depth of each network.
     """
@@ -70,7 +70,7 @@ class MapperArchitecture:
 
 
 class LevelNetwork(nn.Module):
-    """Normalisation, then dense layers of learning rate times 0.01."""
+    """Normalisation, then dense layers with a learning rate of 0.01 times the others'."""
 
     layers: int
 
@@ -80,13 +80,14 @@ class LevelNetwork(nn.Module):
         # The official code normalises every channel over the latents; trained mappers need that.
         ws = ops.pixel_norm(ws.swapaxes(1, 2)).swapaxes(1, 2)
         for i in range(self.layers):
+            # 0.01 as in the mapping network of StyleGAN2; the stored weights are divided by it.
             dense = Dense(ws.shape[-1], lr_mul=0.01, name=f"dense_{i}")
             ws = ops.fused_leaky_relu(dense(ws))
         return ws
 
 
 class MapperNetwork(nn.Module):
-    """M(w): the edit, 0 where no level moves the latent."""
+    """M(w): the edit, 0 for latents that no level moves."""
 
     architecture: MapperArchitecture
 
@@ -115,15 +116,6 @@ class Mapper:
 
     params: dict[str, Any]
     architecture: MapperArchitecture = flax.struct.field(pytree_node=False)
-
-    def tree(self) -> dict[str, Any]:
-        """Nested arrays, as in a native file."""
-        return self.params
-
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any], architecture: MapperArchitecture) -> "Mapper":
-        """The inverse of `tree`."""
-        return cls(tree, architecture)
 
     def edit(self, ws: jax.Array, strength: float | jax.Array = 0.1) -> jax.Array:
         """Moves latents towards the text that the mapper was trained for: w + strength * M(w).

@@ -1,4 +1,4 @@
-"""Bicubic resizing as small matrices: differentiable, any layout, the same on every device."""
+"""Bicubic resizing as small matrices: differentiable, in any layout, and equal on every device."""
 
 import functools
 import math
@@ -11,15 +11,14 @@ def to_shorter_side(size: int, shorter: int, r: int, antialias: bool) -> np.ndar
 
     Args:
       size: pixels along this axis.
-      shorter: pixels along the shorter axis, which goes to r; this one to r * size / shorter, rounded
-        down as torchvision does.
-      r: pixels that are left.
+      shorter: pixels along the shorter axis, which is resized to r.
+      r: pixels of the result.
       antialias: see `bicubic`.
 
     Returns:
       The matrix, float32, or None for the identity.
     """
-    resized = r * size // shorter
+    resized = r * size // shorter  # rounded down, as torchvision does
     if size == resized == r:
         return None
     first = round((resized - r) / 2)
@@ -30,10 +29,19 @@ def to_shorter_side(size: int, shorter: int, r: int, antialias: bool) -> np.ndar
 def bicubic(size: int, resized: int, antialias: bool) -> np.ndarray:
     """Cubic convolution with half-pixel centres, a matrix [resized, size]; Keys 1981, eqs. 4, 6.
 
-    As in PyTorch: plain with a = -0.75 and the border repeated; antialiased with a = -0.5, the
-    kernel stretched by the scale, cut off at the border and normalised.
+    Plain: the border is repeated. Antialiased: the kernel is stretched by the scale, cut off at the border
+    and normalised.
+
+    Args:
+      size: pixels along the axis.
+      resized: pixels along the axis afterwards.
+      antialias: widen the kernel when shrinking.
+
+    Returns:
+      float32.
     """
     scale = size / resized
+    # PyTorch uses the coefficient of OpenCV for the plain form, and that of PIL for the antialiased one.
     a, stretch = (-0.5, max(scale, 1.0)) if antialias else (-0.75, 1.0)
     centers = (np.arange(resized) + 0.5) * scale - 0.5
     reach = math.ceil(2 * stretch)

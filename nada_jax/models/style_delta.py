@@ -1,22 +1,23 @@
 """A domain as an offset in StyleSpace: StyleGAN-NADA with the fewest numbers.
 
-Every modulated convolution multiplies its input by a style. An offset that is added to the styles of all
-pictures alike turns one generator into another of the same architecture (the "domain vector" of
-Alanov et al. 2022, "HyperDomainNet", arXiv 2210.08884, which multiplies where this adds): 6,048 numbers at 1024
-pixels, a file of kilobytes.
+Every modulated convolution multiplies its input by a style. An offset added to the styles of all images
+turns one generator into another of the same architecture: 6,048 numbers at 1024 pixels, a file of
+kilobytes. The "domain vector" of Alanov et al. 2022, "HyperDomainNet" (arXiv 2210.08884), multiplies where
+this adds.
 """
 
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax
 import jax
 import jax.numpy as jnp
 
 from nada_jax.errors import UserError
-from nada_jax.models.stylegan2 import Generator, Styles
+from nada_jax.models.stylegan2 import Generator
+from nada_jax.models.stylegan2_networks import Styles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class DeltaArchitecture:
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> "DeltaArchitecture":
         """Reads the architecture from the shapes of the arrays; UserError where they are no delta's."""
+        # Convolutions are numbered from 0 on, without gaps.
         found = sorted(int(m[1]) for path in shapes if (m := re.fullmatch(r"conv_(\d+)", path)))
         if not found or found != list(range(len(found))):
             raise UserError(f"not a style delta: it has offsets of the convolutions {found}")
@@ -57,37 +59,43 @@ class StyleDelta:
     offsets: Styles
     architecture: DeltaArchitecture = flax.struct.field(pytree_node=False)
 
-    def tree(self) -> dict[str, Any]:
-        """The arrays, as in the file."""
-        return self.offsets
-
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any], architecture: DeltaArchitecture) -> "StyleDelta":
-        """The inverse of `tree`."""
-        return cls(tree, architecture)
-
     def __add__(self, other: "StyleDelta") -> "StyleDelta":
-        """Both offsets at once."""
+        """Adds the offsets of two deltas; UserError where their architectures differ."""
         if self.architecture != other.architecture:
             raise UserError(f"style deltas of {self.architecture} and {other.architecture} differ")
         return self.replace(offsets=jax.tree.map(jnp.add, self.offsets, other.offsets))
 
     def __mul__(self, scale: float | jax.Array) -> "StyleDelta":
-        """So much of the way; 0 is the source, 1 the adapted generator, -1 the opposite."""
+        """Scales the offsets: 0 is the source, 1 the adapted generator, -1 the opposite direction."""
         return self.replace(offsets=jax.tree.map(lambda x: scale * x, self.offsets))
 
     __rmul__ = __mul__
 
 
 def between(source: Generator, adapted: Generator) -> StyleDelta:
-    """The delta that the strategy "style_space" has trained."""
+    """The delta that leads from a generator to an adapted one.
+
+    Args:
+      source: the generator.
+      adapted: the same after training of its style biases alone (the strategy "style_space").
+
+    Returns:
+      The delta.
+    """
     convs = range(source.num_layers - 1)
     offsets = {f"conv_{i}": _bias(adapted, i) - _bias(source, i) for i in convs}
     return StyleDelta(offsets, _architecture(source))
 
 
 def shift(generator: Generator, delta: StyleDelta) -> Generator:
-    """The generator with the offsets added to its styles.
+    """Adds the offsets to the styles of a generator.
+
+    Args:
+      generator: one of the architecture of the delta.
+      delta: the offsets.
+
+    Returns:
+      The shifted generator.
 
     Raises:
       UserError: the delta belongs to a generator of other widths.
@@ -98,6 +106,7 @@ def shift(generator: Generator, delta: StyleDelta) -> Generator:
             f"generator has {_architecture(generator).widths}"
         )
     synthesis = dict(generator.params["synthesis"])
+    # An offset of a style equals an offset of the bias of the layer that computes it.
     for layer, offset in delta.offsets.items():
         modulation = synthesis[layer]["modulation"]
         moved = modulation | {"bias": modulation["bias"] + offset}
@@ -106,7 +115,7 @@ def shift(generator: Generator, delta: StyleDelta) -> Generator:
 
 
 def _bias(generator: Generator, i: int) -> jax.Array:
-    """What is added to the style of a convolution whatever the latent."""
+    """The part of a convolution's style that does not depend on the latent."""
     return generator.params["synthesis"][f"conv_{i}"]["modulation"]["bias"]
 
 

@@ -1,7 +1,7 @@
 """VGG-16 and VGG-19 (Simonyan & Zisserman 2015, arXiv 1409.1556): the features of their convolutions.
 
 `conv{b}_{i}` is convolution i of block b before its ReLU, `relu{b}_{i}` after it, and `pool{b}` halves the
-resolution behind block b.
+resolution after block b.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ import numpy as np
 
 from nada_jax.errors import UserError
 from nada_jax.losses import perceptual
-from nada_jax.models import ops
+from nada_jax.models.convolution import conv
 
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of each block, by depth
 LPIPS_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 POOLING = ("max", "average")
 PREPROCESSING = ("torchvision", "caffe")
-# Of ImageNet. The first two are what LPIPS calls its scaling layer, once pictures lie in [-1, 1].
+# Of ImageNet. The first two, for images in [-1, 1], are the scaling layer of LPIPS.
 MEAN = 2 * np.array((0.485, 0.456, 0.406), np.float32) - 1
 STD = 2 * np.array((0.229, 0.224, 0.225), np.float32)
 CAFFE_MEAN = np.array((103.939, 116.779, 123.68), np.float32)  # of blue, green and red in 0..255
@@ -35,10 +35,10 @@ def convolutions(depth: int) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class VggArchitecture:
-    """What fixes the shapes of a VGG, and the pictures that it takes.
+    """The numbers that fix the shapes of a VGG, and the preprocessing of its images.
 
     Attributes:
-      widths: of every convolution that the file has, from the first on.
+      widths: of every convolution in the file, from the first on.
       depth: 16 or 19. A VGG that ends within the first three convolutions of block 3 is the same in
         both, and counts as 16.
       preprocessing: "torchvision" (RGB in [0, 1], mean and deviation of ImageNet) or "caffe" (BGR in
@@ -54,7 +54,7 @@ class VggArchitecture:
     def __post_init__(self):
         if self.depth not in BLOCKS or self.preprocessing not in PREPROCESSING:
             raise UserError(
-                f"a VGG of depth {self.depth!r} for {self.preprocessing!r} pictures is not known; "
+                f"a VGG of depth {self.depth!r} for {self.preprocessing!r} images is not known; "
                 f"expected depth 16 or 19, and {' or '.join(PREPROCESSING)}"
             )
         if not isinstance(self.widths, tuple) or not all(isinstance(w, int) for w in self.widths):
@@ -70,10 +70,11 @@ class VggArchitecture:
             )
 
     def layers(self) -> list[str]:
-        """Names of all layers, in their order. A pool stands where another block or the end follows."""
+        """Names of all layers, in their order."""
         names = []
         for name in convolutions(self.depth)[: len(self.widths)]:
             block = int(name[4])
+            # A pool ends a block, so it exists only where another block follows.
             if name.endswith("_1") and block > 1:
                 names.append(f"pool{block - 1}")
             names += [name, name.replace("conv", "relu")]
@@ -100,7 +101,7 @@ class VggArchitecture:
 
         Args:
           shapes: flat path -> shape, as in `shapes()`; more paths than needed do no harm.
-          preprocessing: what shapes cannot say; see the class.
+          preprocessing: see the class; it does not follow from shapes.
 
         Raises:
           UserError: the shapes are not those of a VGG, or of its first convolutions.
@@ -110,6 +111,7 @@ class VggArchitecture:
             for path, shape in shapes.items()
             if (match := re.fullmatch(r"(conv\d_\d)\.kernel", path)) and len(shape) == 4
         }
+        # Only blocks of VGG-19 have a fourth convolution.
         depth = 19 if any(name.endswith("_4") for name in found) else 16
         names = convolutions(depth)
         absent = [name for name in names[: len(found) or 1] if name not in found]
@@ -138,30 +140,21 @@ class Vgg:
     params: dict[str, Any]
     architecture: VggArchitecture = flax.struct.field(pytree_node=False)
 
-    def tree(self) -> dict[str, Any]:
-        """Nested arrays, as in the file."""
-        return self.params
-
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any], architecture: VggArchitecture) -> "Vgg":
-        """The inverse of `tree`."""
-        return cls(tree, architecture)
-
     def features(
         self, images: jax.Array, layers: Sequence[str], pooling: str = "max"
     ) -> dict[str, jax.Array]:
-        """What chosen layers see; nothing behind the deepest of them is computed.
+        """Features of chosen layers.
 
         Args:
-          images: [b, h, w, 3] in [-1, 1], whatever the weights were trained on.
+          images: [b, h, w, 3] in [-1, 1]; the preprocessing of the weights is applied here.
           layers: names out of `architecture.layers()`.
-          pooling: "max", or "average" (Gatys et al. 2016: smoother pictures when they are optimised).
+          pooling: "max", or "average" (Gatys et al. 2016: smoother images when they are optimised).
 
         Returns:
           Layer -> [b, h', w', c], where h' and w' are halved, rounded down, by each pool before.
 
         Raises:
-          UserError: unknown layers or pooling, or pictures too small for a layer.
+          UserError: unknown layers or pooling, or images too small for a layer.
         """
         known = self.architecture.layers()
         if unknown := [layer for layer in layers if layer not in known]:
@@ -171,16 +164,17 @@ class Vgg:
             )
         if pooling not in POOLING:
             raise UserError(f"pooling is {pooling!r}; expected one of {', '.join(POOLING)}")
+        # Layers after the deepest are not computed.
         deepest = max((known.index(layer) for layer in layers), default=-1)
         x, found = preprocess(images, self.architecture.preprocessing), {}
         for layer in known[: deepest + 1]:
             if layer.startswith("conv"):
-                x = ops.conv(x, self.params[layer]["kernel"]) + self.params[layer]["bias"]
+                x = conv(x, self.params[layer]["kernel"]) + self.params[layer]["bias"]
             elif layer.startswith("relu"):
                 x = jax.nn.relu(x)
             elif min(x.shape[1:3]) < 2:
                 raise UserError(
-                    f"pictures of {images.shape[1]} x {images.shape[2]} pixels are too small for "
+                    f"images of {images.shape[1]} x {images.shape[2]} pixels are too small for "
                     f"{known[deepest]} of a VGG; {layer} cannot halve them again"
                 )
             else:
@@ -199,7 +193,7 @@ class Vgg:
           Distance per image [b].
 
         Raises:
-          UserError: this VGG has no linear layers of LPIPS, or the pictures are too small.
+          UserError: this VGG has no linear layers of LPIPS, or the images are too small.
         """
         if not self.architecture.linear:
             raise UserError(
@@ -216,7 +210,15 @@ class Vgg:
 
 
 def preprocess(images: jax.Array, preprocessing: str) -> jax.Array:
-    """Images [b, h, w, 3] in [-1, 1] -> what the weights were trained on; see `VggArchitecture`."""
+    """Prepares images as for the training of the weights.
+
+    Args:
+      images: [b, h, w, 3] in [-1, 1].
+      preprocessing: see `VggArchitecture`.
+
+    Returns:
+      [b, h, w, 3].
+    """
     if preprocessing == "caffe":
         return (images[..., ::-1] + 1) * 127.5 - CAFFE_MEAN
     return (images - MEAN) / STD
@@ -225,5 +227,6 @@ def preprocess(images: jax.Array, preprocessing: str) -> jax.Array:
 def _pool(x: jax.Array, pooling: str) -> jax.Array:
     """Maximum or mean of 2 x 2 pixels: [b, h, w, c] -> [b, h // 2, w // 2, c]."""
     b, h, w, c = x.shape
+    # As a reduction over an axis: the gradient of XLA's window reduction is slow on CPU.
     x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
     return jnp.max(x, axis=(2, 4)) if pooling == "max" else jnp.mean(x, axis=(2, 4))

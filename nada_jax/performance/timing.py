@@ -1,6 +1,6 @@
-"""What a jitted function costs, what the device could do at best, and the parts of the training step.
+"""What a jitted function costs, and what the device could do at best.
 
-Times are by the wall clock, each call waited for. FLOPs and bytes are XLA's own counts; see `costs`.
+Times are wall-clock times of calls that are waited for. FLOPs and bytes are XLA's own counts; see `costs`.
 """
 
 import contextlib
@@ -14,18 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.experimental.compilation_cache import compilation_cache
 
-from nada_jax.adaptation.freezing import low_rank
-from nada_jax.adaptation.freezing import strategies as freezing
-from nada_jax.adaptation.step import Frozen, guidance, init_state, select
-from nada_jax.models.stylegan2 import draw_latents
-from nada_jax.performance.workloads import Workload
-
-PARTS = ("mapping", "frozen forward", "selection", "trainable", "clip", "optimizer")
-
-CEILING_SECONDS = 2  # that one ceiling is timed for
+CEILING_SECONDS = 2  # spent on timing one ceiling
 
 
 def milliseconds(
@@ -139,11 +130,11 @@ def costs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> dict[st
     Returns:
       flops_compiled, flops_lowered, and flops, the larger; bytes; memory_bytes: arguments, outputs and
       temporaries, without what outputs take over from donated arguments. None where the backend does not
-      tell.
+      report them.
     """
     after, before = _analysis(compiled.cost_analysis), _analysis(lowered.cost_analysis)
     counts = [analysis.get("flops") for analysis in (after, before)]
-    memory = _told(compiled.memory_analysis)
+    memory = _reported(compiled.memory_analysis)
     return {
         "flops": max((count for count in counts if count is not None), default=None),
         "flops_compiled": counts[0],
@@ -158,13 +149,13 @@ def costs(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> dict[st
 
 
 def _analysis(method: Callable[[], Any]) -> dict[str, float]:
-    """What a cost analysis tells; some versions of JAX put it into a list."""
-    found = _told(method)
+    """The result of a cost analysis; some versions of JAX put it into a list."""
+    found = _reported(method)
     return (found[0] if isinstance(found, list) and found else found) or {}
 
 
-def _told(method: Callable[[], Any]) -> Any:
-    """What a method says, or None where the backend does not implement it."""
+def _reported(method: Callable[[], Any]) -> Any:
+    """The result of a method, or None where the backend does not implement it."""
     try:
         return method()
     except NotImplementedError:
@@ -172,7 +163,7 @@ def _told(method: Callable[[], Any]) -> Any:
 
 
 def device_peak() -> int | None:
-    """The most bytes that this process ever held on the device at once, where the device tells."""
+    """The most bytes that this process ever held on the device at once, where the device reports it."""
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
@@ -219,81 +210,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the device or the host has no memory left."""
     text = str(error).lower().replace("_", " ")
     return isinstance(error, MemoryError) or "resource exhausted" in text or "out of memory" in text
-
-
-def step_parts(
-    cell: Workload, frozen: Frozen, key: jax.Array
-) -> Iterator[tuple[str, Callable[[Any], Any], Any]]:
-    """The parts of the step, each a compiled function of its own; what they share is not shared here.
-
-    Yields:
-      A name out of `PARTS`, and call and carry for `milliseconds`.
-    """
-    recipe, generator = cell.recipe, frozen.generator
-    state = init_state(generator, cell.optimizer, recipe)
-    params = state.params
-    shape = (2, cell.batch_size, generator.size, generator.size, 3)
-    source, adapted = jax.random.uniform(key, shape, minval=-1.0)
-    ws = jax.jit(draw_latents, static_argnums=2)(generator, key, cell.batch_size)
-
-    def compiled(function, *args):
-        executable = jax.jit(function).lower(*args).compile()
-        return lambda _: executable(*args), None
-
-    def mapping(generator, key):
-        return draw_latents(generator, key, cell.batch_size, recipe.mixing)
-
-    yield "mapping", *compiled(mapping, generator, key)
-    yield "frozen forward", *compiled(lambda g, *args: g.synthesize(*args), generator, ws, key)
-
-    if recipe.adaptive:
-
-        def selection(params, frozen, key):
-            latents = draw_latents(frozen.generator, key, recipe.selection_batch)
-            return select(params, frozen, latents, key, recipe)
-
-        yield "selection", *compiled(selection, params, frozen, key)
-
-    # Differentiated by what trains alone: the step drops the gradients of all else.
-    trained, rest = (
-        jax.tree.map(
-            lambda label, x, train=train: x if (label != freezing.FROZEN) == train else None,
-            cell.labels,
-            params,
-        )
-        for train in (True, False)
-    )
-
-    def trainable(trained, rest, generator, ws, key, cotangent):
-        def draw(trained):
-            params = jax.tree.map(
-                lambda a, b: b if a is None else a, trained, rest, is_leaf=lambda x: x is None
-            )
-            merged = low_rank.merge(params)
-            adapted = generator.replace(params=merged, remat=recipe.low_memory)
-            return adapted.synthesize(ws, key)
-
-        images, pull = jax.vjp(draw, trained)
-        return images, pull(cotangent)
-
-    yield "trainable", *compiled(trainable, trained, rest, generator, ws, key, source)
-
-    def clip(source, adapted, frozen, key):
-        gradient = jax.value_and_grad(guidance, argnums=1, has_aux=True)
-        return gradient(source, adapted, frozen, {}, key, recipe)
-
-    yield "clip", *compiled(clip, source, adapted, frozen, key)
-
-    optimizer = cell.optimizer
-
-    def optimize(carry, grads, chosen):
-        params, opt_state = carry
-        updates, opt_state = optimizer.update(grads, opt_state, params, chosen=chosen)
-        return optax.apply_updates(params, updates), opt_state
-
-    # The call takes over what it is given, and the gradients are still needed.
-    carry = jax.tree.map(jnp.copy, params), state.opt_state
-    chosen = jnp.arange(state.chosen.size) < recipe.k
-    # The parameters stand for their gradients: same shapes, and not all zero.
-    update = jax.jit(optimize, donate_argnums=0).lower(carry, params, chosen).compile()
-    yield "optimizer", lambda carry: update(carry, params, chosen), carry

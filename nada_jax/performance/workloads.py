@@ -1,6 +1,7 @@
-"""Training steps on random weights of the true shapes: what speed and memory are measured on.
+"""Training steps on random weights of the published shapes: what speed and memory are measured on.
 
-No file is read but the embedded models'. What a step costs does not depend on what its weights have learnt.
+No file is read but those of networks that the config asks for. The cost of a step does not depend on what its weights
+have learnt.
 """
 
 import dataclasses
@@ -11,13 +12,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nada_jax.adaptation.freezing import strategies as freezing
-from nada_jax.adaptation.prompts import Targets
-from nada_jax.adaptation.step import Frozen, Recipe, TrainState, init_state
-from nada_jax.errors import UserError
+from nada_jax.adaptation.freezing.table import STRATEGIES
+from nada_jax.adaptation.prompts import PART_TEMPLATES, Targets
+from nada_jax.adaptation.settings import Settings
+from nada_jax.adaptation.state import Frozen, TrainState, init_state
 from nada_jax.models import clip as clips
 from nada_jax.models.clip import Clip
-from nada_jax.models.stylegan2 import Architecture, Generator, init_params
+from nada_jax.models.stylegan2 import Architecture, Generator
+from nada_jax.models.stylegan2_networks import init_params
+from nada_jax.settings import need
 
 # Side -> architecture. 64 is that of avatar64; the others have the published widths, 256 as the official
 # repository's channel multiplier 1, 512 and 1024 as its 2.
@@ -56,32 +59,34 @@ class Workload:
     """One training step to measure.
 
     Attributes:
-      size: side of the picture, a key of `ARCHITECTURES`.
+      base: the config of an adaptation; the other attributes take the place of its fields.
+      size: side of the images, a key of `ARCHITECTURES`.
       clips: names out of `CLIPS`.
-      batch_size: pictures of each of the two generators.
+      batch_size: images of each of the two generators.
       precision: "float32" or "bfloat16".
-      strategy: of freezing, see `freezing.STRATEGIES`.
-      k: latents of the strategies "late" and those that choose; 0: all.
+      strategy: of freezing, a row of `freezing.table.STRATEGIES`.
+      k: candidates that the strategy chooses; 0: all.
       low_memory: see `configs/default.py`.
     """
 
-    size: int = 64
-    clips: tuple[str, ...] = ("avatar-p8", "avatar-p16")
-    batch_size: int = 4
-    precision: str = "float32"
-    strategy: str = "none"
-    k: int = 0
-    low_memory: bool = False
+    base: Settings = dataclasses.field(repr=False)
+    size: int
+    clips: tuple[str, ...]
+    batch_size: int
+    precision: str
+    strategy: str
+    k: int
+    low_memory: bool
 
     def __post_init__(self):
-        if self.size not in ARCHITECTURES:
-            raise UserError(f"size is {self.size}; expected one of {_names(ARCHITECTURES)}")
+        need(self.size in ARCHITECTURES, "size", self.size, f"one of {_names(ARCHITECTURES)}")
         for name in self.clips:
-            if name not in CLIPS:
-                raise UserError(f"clip is {name!r}; expected one of {_names(CLIPS)}")
+            need(name in CLIPS, "clip", name, f"one of {_names(CLIPS)}")
+        _ = self.labels  # refuses k
 
     def __str__(self) -> str:
-        frozen = f"{self.strategy} {self.k or 'all'}" if self.k else self.strategy
+        counts = STRATEGIES[self.strategy].candidates is not None
+        frozen = f"{self.strategy} {self.k or 'all'}" if counts and self.k else self.strategy
         low = ", low memory" if self.low_memory else ""
         return (
             f"{self.size} px, batch {self.batch_size}, {'+'.join(self.clips)}, {self.precision}, "
@@ -89,42 +94,52 @@ class Workload:
         )
 
     @property
-    def recipe(self) -> Recipe:
-        """The static choices of the step."""
-        return Recipe(
+    def architecture(self) -> Architecture:
+        """That of the generator."""
+        return ARCHITECTURES[self.size]
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The config of the step."""
+        base, row = self.base, STRATEGIES[self.strategy]
+        k = self.k or (len(row.candidates(self._shapes)) if row.candidates else base.freeze.k)
+        return dataclasses.replace(
+            base,
             batch_size=self.batch_size,
-            clip_weights=(1.0,) * len(self.clips),
-            strategy=self.strategy,
-            k=self.k or ARCHITECTURES[self.size].num_layers,
+            precision=self.precision,
             low_memory=self.low_memory,
+            clip=dataclasses.replace(
+                base.clip, models=self.clips, weights=(1.0,) * len(self.clips)
+            ),
+            freeze=dataclasses.replace(base.freeze, strategy=self.strategy, k=k),
         )
 
     @functools.cached_property
     def labels(self) -> Any:
-        """The label of every parameter; see `freezing.labels`."""
-        architecture = ARCHITECTURES[self.size]
-        params = jax.eval_shape(lambda: init_params(architecture, jax.random.key(0)))
-        layers = architecture.num_layers
-        return freezing.labels(params, layers, self.strategy, k=self.k or layers)
+        """The label of every array that may train; see `freezing.strategy`."""
+        return self.settings.freeze.row.labels(self._shapes, self.settings.freeze)
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
-        """The optimiser of the official run, for these labels."""
-        return freezing.optimizer(
-            functools.partial(optax.adam, 0.0016, 0.0, 0.99**0.8), self.labels
-        )
+        """The optimiser of the config, for these labels."""
+        return self.settings.optimizer.make(self.labels)
+
+    @functools.cached_property
+    def _shapes(self) -> Any:
+        return jax.eval_shape(lambda: init_params(self.architecture, jax.random.key(0)))
 
     def build(self, seed: int = 0) -> tuple[TrainState, Frozen, jax.Array]:
         """Makes the arguments of the step: state, frozen, run key."""
         keys = jax.random.split(jax.random.key(seed), 2 + len(self.clips))
-        generator = random_generator(ARCHITECTURES[self.size], keys[0], self.precision)
-        models = tuple(
+        generator = random_generator(self.architecture, keys[0], self.precision)
+        models = [
             random_clip(name, key, self.precision)
             for name, key in zip(self.clips, keys[2:], strict=True)
-        )
+        ]
         targets = tuple(random_targets(clip, keys[1]) for clip in models)
-        frozen = Frozen(generator, tuple(clip.without_texts() for clip in models), targets)
-        return init_state(generator, self.optimizer, self.recipe), frozen, keys[1]
+        clips = tuple(clip.without_texts() for clip in models)
+        frozen = Frozen(generator, clips, targets, self.settings.load_networks())
+        return init_state(generator, self.optimizer, self.settings), frozen, keys[1]
 
 
 def random_generator(
@@ -153,9 +168,10 @@ def random_clip(name: str, key: jax.Array, precision: str = "float32") -> Clip:
 
 
 def random_targets(clip: Clip, key: jax.Array) -> Targets:
-    """Unit directions that no text stands behind."""
+    """Random unit directions, those of the parts included."""
     direction, target, bare = clips.unit(jax.random.normal(key, (3, clip.dim)))
-    return Targets(direction, target, bare, direction @ target)
+    parts = clips.unit(jax.random.normal(key, (len(PART_TEMPLATES), clip.dim)))
+    return Targets(direction, target, bare, direction @ target, parts)
 
 
 def _names(names) -> str:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from nada_jax.devices import sharding
+from nada_jax.devices import processes
 from nada_jax.errors import UserError
 
 # Orbax and absl tell every save in several lines; a run tells its own.
@@ -31,7 +31,7 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         try:
-            sharding.alone(functools.partial(directory.mkdir, parents=True, exist_ok=True))
+            processes.alone(functools.partial(directory.mkdir, parents=True, exist_ok=True))
             self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
         except OSError as error:
             raise UserError(f"cannot write {directory}: {error.strerror}") from error

@@ -1,46 +1,52 @@
-"""The sheets of pictures that show how far an adaptation has come."""
+"""Grids of images that show how far an adaptation has come."""
 
-from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from nada_jax import images
-from nada_jax.adaptation.step import TrainState
-from nada_jax.devices import sharding
+from nada_jax.devices import mesh as meshes
 from nada_jax.models.stylegan2 import Generator, draw_latents
+from nada_jax.runs.workdir import Run
+from nada_jax.settings import Count, Number, Section, Seed
 
 
-class Painter:
-    """Draws the source row over the adapted row, from latents fixed over the run."""
+class Samples(Section, name="samples"):
+    """The sample grids of a run; `config.samples`."""
 
-    def __init__(
-        self, config: ConfigDict, generator: Generator, workdir: Path, mesh: Mesh | None = None
-    ):
-        samples = config.samples
+    count: Count
+    seed: Seed
+    truncation: Number
 
+
+class SampleGrid:
+    """Draws the source row over the adapted row, from latents fixed over the run.
+
+    Args:
+      samples: how many, and of which latents.
+      source: the source generator, as it lies on the mesh.
+      run: writes the grids.
+    """
+
+    def __init__(self, samples: Samples, source: Generator, run: Run, mesh: Mesh | None = None):
         def latents(generator):
             ws = draw_latents(generator, jax.random.key(samples.seed), samples.count)
             return generator.truncate(ws, samples.truncation)
 
-        self.generator, self.mesh, self.directory = generator, mesh, workdir / "samples"
-        self.ws = jax.jit(latents)(sharding.whole(generator, mesh))
-        self.draw = jax.jit(lambda generator, ws: generator.synthesize(ws))
-        self.source = self.pictures(generator)
+        self.run, self.mesh = run, mesh
+        self.ws = jax.jit(latents)(meshes.whole(source, mesh))
+        self.synthesize = jax.jit(lambda generator, ws: generator.synthesize(ws))
+        self.source_row = self._row(source)
 
-    def pictures(self, generator: Generator) -> np.ndarray:
-        """The row of a generator, [n, h, w, 3]."""
-        return np.asarray(self.draw(sharding.whole(generator, self.mesh), self.ws))
+    def name(self, step: int) -> str:
+        """The file of a step, within the workdir."""
+        return f"samples/step_{step:06d}.png"
 
-    def path(self, step: int) -> Path:
-        """Where the grid of a step stands."""
-        return self.directory / f"step_{step:06d}.png"
-
-    def paint(self, state: TrainState, step: int) -> None:
+    def draw(self, adapted: Generator, step: int) -> None:
         """Writes the grid of a step."""
-        adapted = self.pictures(self.generator.replace(params=state.result))
-        sheet = images.grid(np.concatenate([self.source, adapted]), columns=len(adapted))
-        enlarge = images.enlargement(self.generator.size)
-        sharding.alone(images.save, sheet, self.path(step), enlarge)
+        rows = np.concatenate([self.source_row, self._row(adapted)])
+        self.run.write_images(self.name(step), rows, columns=len(rows) // 2)
+
+    def _row(self, generator: Generator) -> Any:
+        return np.asarray(self.synthesize(meshes.whole(generator, self.mesh), self.ws))

@@ -1,93 +1,107 @@
-"""A run: what stands in its workdir, whether another may write there, and how it is asked to end."""
+"""The directory of a run: who may write there, and every file that is written, by process 0 alone."""
 
+import functools
 import json
-import signal
-import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import files, trees
-from nada_jax.devices import sharding
+from nada_jax import files, images, trees
+from nada_jax.devices import processes
 from nada_jax.errors import UserError
+from nada_jax.runs import metrics
 
 
-def read_config(workdir: Path) -> dict[str, Any] | None:
-    """The config of the run in a workdir by flat field, or None where there is no run.
-
-    Raises:
-      UserError: config.json is damaged.
-    """
-    file = workdir / "config.json"
-    if not file.is_file():
-        return None
-    try:
-        return trees.flatten(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{file} is not a config ({error}); give another --workdir") from error
-
-
-def write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes config.json."""
-    files.write_text(workdir / "config.json", config.to_json(indent=2) + "\n")
-
-
-def refuse_other(config: ConfigDict, workdir: Path, free: set[str], remedy: str) -> None:
-    """Makes sure that the run in the workdir, if any, is the one that is configured.
+class Run:
+    """Owns a workdir. Making it writes nothing; `begin` is the first to write.
 
     Args:
-      free: top-level fields that may differ.
-      remedy: ends the message.
+      config: the whole config, which is written to config.json and held against that of an earlier run.
+      workdir: where the results go, on a file system that all processes share.
+      free: top-level fields that may differ from those of an earlier run; by default all but `task`.
+      remedy: ends the message about another run.
 
     Raises:
-      UserError: names every field that differs.
+      UserError: another run stands in the workdir; the message names every field that differs.
     """
-    theirs = read_config(workdir)
-    if theirs is None:
-        return
-    ours = trees.flatten(json.loads(config.to_json()))
-    differ = [
-        f"{field} was {theirs.get(field)!r} and is {ours.get(field)!r}"
-        for field in sorted(ours.keys() | theirs.keys())
-        if field.split(".")[0] not in free and ours.get(field) != theirs.get(field)
-    ]
-    if differ:
-        raise UserError(
-            f"{workdir} holds a run with other settings ({'; '.join(differ)}); {remedy}"
-        )
 
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        *,
+        free: Collection[str] | None = None,
+        remedy: str = "give another --workdir",
+    ):
+        self.config, self.directory = config, Path(workdir)
+        self.free = set(config) - {"task"} if free is None else set(free)
+        self.remedy = remedy
+        processes.together(self.refuse_other)
 
-class Stop:
-    """Within the block, the first Ctrl-C or SIGTERM only asks the loop to end; a second one ends it."""
+    @property
+    def earlier(self) -> dict[str, Any] | None:
+        """The config of the run that stands in the workdir, by flat field; None where there is none.
 
-    def __init__(self):
-        self.signal = 0
-        self._former = {}
-
-    def __enter__(self) -> "Stop":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    def agreed(self, look: bool) -> int:
-        """The signal, or 0.
-
-        Args:
-          look: this step ends with a look at the results. Several processes ask each other only then, so
-            that they stop at the same step.
+        Raises:
+          UserError: config.json is damaged.
         """
-        if jax.process_count() == 1:
-            return self.signal
-        return sharding.largest(self.signal) if look else 0
+        file = self.path("config.json")
+        if not file.is_file():
+            return None
+        try:
+            return trees.flatten(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{file} is not a config ({error}); give another --workdir") from error
 
-    def _ask(self, number, _):
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
+    def refuse_other(self) -> None:
+        """Makes sure that the run in the workdir, if any, is the one that is configured."""
+        if (theirs := self.earlier) is None:
+            return
+        ours = trees.flatten(json.loads(self.config.to_json()))
+        differ = [
+            f"{field} was {theirs.get(field)!r} and is {ours.get(field)!r}"
+            for field in sorted(ours.keys() | theirs.keys())
+            if field.split(".")[0] not in self.free and ours.get(field) != theirs.get(field)
+        ]
+        if differ:
+            raise UserError(
+                f"{self.directory} holds a run with other settings ({'; '.join(differ)}); {self.remedy}"
+            )
+
+    def begin(self) -> None:
+        """Writes config.json: from now on the workdir is this run's."""
+        self.write_text("config.json", self.config.to_json(indent=2) + "\n")
+
+    def path(self, name: str) -> Path:
+        """Where a file of the run stands."""
+        return self.directory / name
+
+    def write(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Calls write(path) on process 0; where it fails, it fails on all. Returns the path."""
+        path = self.path(name)
+        processes.alone(write, path)
+        return path
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Writes text."""
+        return self.write(name, functools.partial(files.write_text, text=text))
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Writes a value as indented JSON."""
+        return self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def write_images(self, name: str, batch: np.ndarray, columns: int) -> Path:
+        """Writes images [n, h, w, 3] in [-1, 1] as one grid, large enough to be looked at."""
+        sheet, enlarge = images.grid(batch, columns), images.enlargement(batch.shape[1])
+        return self.write(name, lambda path: images.save(sheet, path, enlarge))
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes metrics.jsonl anew."""
+        self.write("metrics.jsonl", lambda path: metrics.write(path, rows))
+
+    def append_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds lines to metrics.jsonl."""
+        self.write("metrics.jsonl", lambda path: metrics.append(path, rows))

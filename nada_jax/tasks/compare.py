@@ -2,24 +2,41 @@
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from nada_jax import files, trees
-from nada_jax.adaptation import checks
 from nada_jax.errors import UserError
-from nada_jax.runs import reporting
-from nada_jax.runs import workdir as runs
+from nada_jax.evaluation import comparisons
+from nada_jax.runs import metrics, plots
+from nada_jax.runs.workdir import Run
+from nada_jax.settings import Section
 from nada_jax.tasks import adapt, evaluate
-from nada_jax.web import comparison as pages
+from nada_jax.web import comparison
+from nada_jax.web.comparison import Cell
+from nada_jax.weights import loading
 
-Groups = dict[str, tuple[str, ...]]
-# Fields that say how a cell is run, and nothing of what comes out.
+# Fields that say how a cell is run, and do not change its results.
 MANNER = {"adapt.resume", "adapt.overwrite", "adapt.log_every", "adapt.checkpoint_every"}
 WAITING = "not run yet"
+
+
+class Settings(Section):
+    """All of `configs/compare.py`.
+
+    `adapt` and `evaluate` are whole configs of these tasks. `cells` and `groups` are free tables, whose names the
+    user chooses: name -> a config with `adapt` and `evaluate`, which are read by `check`; heading -> names.
+    """
+
+    task: str
+    only: str
+    adapt: adapt.Settings
+    evaluate: evaluate.Settings
+    cells: Any
+    groups: Any
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
@@ -28,7 +45,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     Writes config.json and, after every cell, compare.html, compare.png (its plot of quality and diversity),
     compare.md and metrics.jsonl (one object a finished cell). What belongs to a cell stands in cells/NAME: adapt/
     and evaluate/ as these tasks leave them, and cell.json with the settings, written last. A cell whose cell.json
-    tells the configured settings is not run again; one that was interrupted is continued.
+    holds the configured settings is not run again; one that was interrupted is continued.
 
     Args:
       config: all of `configs/compare.py`.
@@ -40,84 +57,103 @@ def run(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: wrong input, then nothing was run; or cells failed, and all others are finished.
     """
-    chosen = choose(config)
+    settings = Settings.read(config)
+    run = Run(config, workdir)
+    chosen = choose(settings.only, dict(settings.groups), settings.cells)
     for name in chosen:
-        check(name, config.cells[name], cell_directory(workdir, name))
-    runs.refuse_other(config, workdir, set(config) - {"task"}, "give another --workdir")
-    runs.write_config(config, workdir)
+        check(name, settings.cells[name], directory_of(run, name))
 
+    run.begin()
     failures: dict[str, str] = {}
-    write(config, workdir, chosen, failures)
+    write(run, settings, chosen, failures)
     for count, name in enumerate(chosen, 1):
-        cell, directory = config.cells[name], cell_directory(workdir, name)
+        cell, directory = settings.cells[name], directory_of(run, name)
         if finished(cell, directory):
             continue
         print(f"\ncell {count}/{len(chosen)}: {name}", flush=True)
         try:
             code = run_cell(cell, directory)
         except UserError as error:
+            # A grid takes hours: one recipe that fails does not end it.
             failures[name] = str(error)
             print(f"{name} failed: {error}", flush=True)
         else:
             if code:
                 print(f"stopped in cell {name}; the same command continues there")
                 return code
-        write(config, workdir, chosen, failures)
-    print(f"\nnumbers: {workdir / 'compare.md'}")
-    print(f"page: {workdir / 'compare.html'}")
+        write(run, settings, chosen, failures)
+    print(f"\nnumbers: {run.path('compare.md')}")
+    print(f"page: {run.path('compare.html')}")
     if failures:
-        told = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-        raise UserError(f"{len(failures)} of {len(chosen)} cells failed ({told})")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise UserError(f"{len(failures)} of {len(chosen)} cells failed ({reasons})")
     return 0
 
 
-def choose(config: ConfigDict) -> list[str]:
-    """The cells that `only` asks for, in the order of the groups; UserError where one does not exist."""
-    groups = dict(config.groups)
+def choose(only: str, groups: Mapping[str, Collection[str]], cells: Collection[str]) -> list[str]:
+    """Finds the cells that are to be run.
+
+    Args:
+      only: names of cells and groups with commas between them; all if empty.
+      groups: heading -> names.
+      cells: the names that exist.
+
+    Returns:
+      Names in the order of the groups.
+
+    Raises:
+      UserError: a cell or group does not exist.
+    """
     named = list(dict.fromkeys(name for group in groups.values() for name in group))
-    if unknown := [name for name in named if name not in config.cells]:
-        raise UserError(f"groups has {unknown[0]!r}; expected some of {', '.join(config.cells)}")
-    only = [word.strip() for word in config.only.split(",") if word.strip()]
-    for word in only:
+    if unknown := [name for name in named if name not in cells]:
+        raise UserError(f"groups has {unknown[0]!r}; expected some of {', '.join(cells)}")
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    for word in words:
         if word not in groups and word not in named:
             raise UserError(
                 f"only has {word!r}; expected cells ({', '.join(named)}) or groups ({', '.join(groups)})"
             )
-    wanted = {name for word in only for name in groups.get(word, (word,))}
+    wanted = {name for word in words for name in groups.get(word, (word,))}
     if not named:
         raise UserError("groups is empty; expected a heading with names of cells")
-    return [name for name in named if name in wanted or not only]
+    return [name for name in named if name in wanted or not words]
 
 
 def check(name: str, cell: ConfigDict, directory: Path) -> None:
-    """Refuses a cell that cannot be run as it is, before any other is run; UserError names it."""
+    """Refuses a cell that cannot be run as it is, before hours pass on others; UserError names it."""
     try:
-        checks.check(cell.adapt)
-        evaluate.check(cell.evaluate)
-        if cell.adapt.distributed.coordinator:
+        settings = adapt.Settings.read(cell.adapt)
+        judge = evaluate.Settings.read(cell.evaluate).judge
+        if not Path(judge).expanduser().is_file():  # a file is loaded as it is
+            loading.find_clip(judge, "judge")
+        if settings.distributed.coordinator:
             raise UserError("adapt.distributed is set; expected one process")
-        if not cell.adapt.overwrite:
+        if not settings.overwrite:
             remedy = "give another --workdir, or --config.adapt.overwrite=True to run it anew"
-            runs.refuse_other(cell.adapt, directory / "adapt", adapt.FREE, remedy)
+            Run(cell.adapt, directory / "adapt", free=adapt.FREE, remedy=remedy)
     except UserError as error:
         raise UserError(f"cell {name}: {error}") from error
 
 
-def cell_directory(workdir: Path, name: str) -> Path:
+def directory_of(run: Run, name: str) -> Path:
     """Where a cell stands."""
-    return workdir / "cells" / name
+    return run.path("cells") / name
 
 
-def settings(cell: ConfigDict) -> dict[str, Any]:
-    """All that decides what comes out of a cell, by flat field."""
-    flat = trees.flatten(json.loads(cell.to_json()))
-    return {field: value for field, value in flat.items() if field not in MANNER}
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """The values of a config by flat field, as JSON has them."""
+    return trees.flatten(json.loads(config.to_json()))
+
+
+def decisive(cell: ConfigDict) -> dict[str, Any]:
+    """All that decides the results of a cell, by flat field."""
+    return {field: value for field, value in flat(cell).items() if field not in MANNER}
 
 
 def finished(cell: ConfigDict, directory: Path) -> bool:
     """Whether the cell was run with these very settings."""
     try:
-        return json.loads((directory / "cell.json").read_text("utf-8")) == settings(cell)
+        return json.loads((directory / "cell.json").read_text("utf-8")) == decisive(cell)
     except (OSError, ValueError):
         return False
 
@@ -127,71 +163,75 @@ def run_cell(cell: ConfigDict, directory: Path) -> int:
     record = directory / "cell.json"
     if code := adapt.run(cell.adapt, directory / "adapt"):
         return code
+    # From here on the evaluation of an earlier run no longer belongs to the generator.
     record.unlink(missing_ok=True)
     measured = cell.evaluate.copy_and_resolve_references()
     measured.generator.weights = str(directory / "adapt" / "generator.safetensors")
     if code := evaluate.run(measured, directory / "evaluate"):
         return code
-    files.write_text(record, json.dumps(settings(cell), indent=2) + "\n")
+    files.write_text(record, json.dumps(decisive(cell), indent=2) + "\n")
     return 0
 
 
 def write(
-    config: ConfigDict, workdir: Path, chosen: Iterable[str], failures: dict[str, str]
+    run: Run, settings: Settings, chosen: Collection[str], failures: Mapping[str, str]
 ) -> None:
-    """Writes what there is: the chosen cells, and those that earlier commands have finished."""
-    shared = trees.flatten(json.loads(config.adapt.to_json()))
+    """Writes the results so far: the chosen cells, and those that earlier commands have finished."""
+    shared = flat(run.config.adapt)
     cells = {}
-    for name, cell in config.cells.items():
-        directory = cell_directory(workdir, name)
+    for name, cell in settings.cells.items():
+        directory = directory_of(run, name)
         if name in chosen or finished(cell, directory):
             cells[name] = read(name, cell, directory, shared, failures.get(name, WAITING))
     groups = {
         heading: [cells[name] for name in names if name in cells]
-        for heading, names in config.groups.items()
+        for heading, names in settings.groups.items()
     }
     groups = {heading: group for heading, group in groups.items() if group}
     done = [cell for cell in cells.values() if not cell.state]
-    rows = [
-        {"cell": cell.name, "minutes": cell.minutes}
-        | {metric: measured["value"] for metric, measured in cell.metrics.items()}
-        for cell in done
-    ]
-    reporting.write_metrics(workdir / "metrics.jsonl", rows)
-    trained = {model for cell in config.cells.values() for model in cell.adapt.clip.models}
-    notes = [
-        f"Trained with {', '.join(sorted(trained))}; judged by {config.evaluate.judge}, on "
-        f"{config.evaluate.samples} pictures of each.",
-        f"{len(done)} of {len(cells)} cells are finished. Small print: intervals of "
-        f"{config.evaluate.confidence:.0%} over the drawn latents, not over training runs.",
-        "The best of a group is marked only where its interval lies apart from those of all others. What "
-        "changes nothing keeps all diversity: read that beside similarity.",
-    ]
-    other = "those of the folder" if config.evaluate.folder else "the source's"
-    meanings = {
-        metric: (better, meaning.format(other=other))
-        for metric, (better, meaning) in evaluate.MEANINGS.items()
-    }
-    plot = workdir / "compare.png"
+    run.write_metrics(
+        [
+            {"cell": cell.name, "minutes": cell.minutes}
+            | {metric: measured["value"] for metric, measured in cell.metrics.items()}
+            for cell in done
+        ]
+    )
     points = {
         heading: {cell.name: cell.metrics for cell in group} for heading, group in groups.items()
     }
-    reporting.plot_intervals(points, "similarity", "diversity_kept", plot)
-    page = pages.comparison("Comparison", groups, meanings, notes, plot)
-    files.write_text(workdir / "compare.html", page)
-    files.write_text(workdir / "compare.md", table(groups, meanings))
+    plot = run.write(
+        "compare.png",
+        lambda path: plots.plot_intervals(points, "similarity", "diversity_kept", path),
+    )
+    shown = settings.evaluate
+    # Cells may have folders of their own, so that no distance to a folder is marked as the best.
+    meanings = {
+        name: (metric.better, comparisons.meaning(name, shown.folder))
+        for name, metric in comparisons.METRICS.items()
+    }
+    trained = {model for cell in settings.cells.values() for model in cell.adapt.clip.models}
+    notes = [
+        f"Trained with {', '.join(sorted(trained))}; judged by {shown.judge}, on {shown.samples} images of "
+        "each generator.",
+        f"{len(done)} of {len(cells)} cells are finished. Intervals of {shown.confidence:.0%} are over the "
+        "drawn latents, not over training runs.",
+        "The best of a group is marked only where its interval lies apart from those of all others. What "
+        "changes nothing keeps all diversity: read that beside similarity.",
+    ]
+    run.write_text("compare.html", comparison.page("Comparison", groups, meanings, notes, plot))
+    run.write_text("compare.md", comparison.markdown(groups, meanings))
 
 
 def read(
-    name: str, cell: ConfigDict, directory: Path, shared: dict[str, Any], state: str
-) -> pages.Cell:
-    """What there is of a cell.
+    name: str, cell: ConfigDict, directory: Path, shared: Mapping[str, Any], state: str
+) -> Cell:
+    """Reads the results of a cell.
 
     Args:
       shared: what cells have in common, by flat field of the adaptation.
-      state: is told of a cell that is not finished.
+      state: says why, where the cell is not finished.
     """
-    own = trees.flatten(json.loads(cell.adapt.to_json()))
+    own = flat(cell.adapt)
     known = {
         "name": name,
         "texts": (cell.adapt.text.source, cell.adapt.text.target),
@@ -202,38 +242,20 @@ def read(
         ),
     }
     if not finished(cell, directory):
-        return pages.Cell(**known, state=state)
+        return Cell(**known, state=state)
     home = directory / "adapt"
     found = json.loads((directory / "evaluate" / "evaluation.json").read_text("utf-8"))
-    ms = [row["ms"] for row in reporting.read_metrics(home / "metrics.jsonl")]
+    ms = [row["ms"] for row in metrics.read(home / "metrics.jsonl")]
+    # Rows of the source are equal where these are; the page shows one of them.
     drawn = {f: v for f, v in own.items() if f.split(".")[0] in ("samples", "precision")}
-    return pages.Cell(
+    return Cell(
         **known,
         metrics=found["metrics"],
         judged=tuple(found["texts"]),
-        ms=statistics.median(ms),
+        ms=statistics.median(ms),  # the first step compiles, which a mean would count
         minutes=(sum(ms) / 1000 + found["seconds"]) / 60,
-        sheet=max(
-            (home / "samples").glob("step_*.png")
-        ),  # the last, also of a run that ended early
+        # The last, not that of `steps`: an adaptation may have ended early.
+        sheet=max((home / "samples").glob("step_*.png")),
         source=json.dumps([found["source"], drawn]),
         plots=[path for path in (home / "loss.png", home / "layers.png") if path.exists()],
     )
-
-
-def table(groups: dict[str, list[pages.Cell]], meanings: dict[str, tuple[str, str]]) -> str:
-    """compare.md: a line a cell, metrics with their intervals; bold where a cell leads its group."""
-    rows = []
-    for heading, cells in groups.items():
-        best = pages.leaders(cells, {metric: better for metric, (better, _) in meanings.items()})
-        for cell in cells:
-            row = {"group": heading, "cell": cell.name}
-            for metric in meanings:
-                row[metric] = ""
-                if measured := cell.metrics.get(metric):
-                    value, low, high = (pages.number(measured[k]) for k in ("value", "low", "high"))
-                    mark = "**" if best.get(metric) == cell.name else ""
-                    row[metric] = f"{mark}{value}{mark} ({low} .. {high})"
-            row |= {"ms/step": pages.number(cell.ms, 1), "minutes": pages.number(cell.minutes, 1)}
-            rows.append(row | {"state": cell.state.replace("|", "\\|")})
-    return reporting.table(rows) + "\n"

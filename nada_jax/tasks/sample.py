@@ -1,28 +1,81 @@
-"""Draws pictures from one generator, or from a source and an adapted one side by side."""
+"""Draws images from one generator, or from a source and an adapted one side by side."""
 
 import functools
-import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import images
+from nada_jax import batches, images
 from nada_jax.errors import UserError
-from nada_jax.evaluation import features as looking
 from nada_jax.models.stylegan2 import Generator
-from nada_jax.runs import reporting
-from nada_jax.runs import workdir as runs
-from nada_jax.weights import loading as weights
+from nada_jax.runs.workdir import Run
+from nada_jax.settings import Count, Number, Precision, Rule, Section, one_of
+from nada_jax.weights import loading
 
-BATCH = 8  # pictures drawn at once; bounds the memory whatever the grid
+BATCH = 8  # images drawn at once; bounds the memory whatever the grid
+PREFIXES = {"source": "source", "adapted": "seed"}  # row of the grid -> names of its single files
+# Seeds count up from the first one as int32 on the device.
+Seed = Annotated[int, Rule(lambda x: 0 <= x < 2**31, "a whole number in 0..2^31 - 1")]
+
+Noise = Callable[[Generator, jax.Array, jax.Array], jax.Array]
+
+
+def _fixed(kind: str) -> Noise:
+    """The same noise in every image."""
+    return lambda generator, ws, keys: generator.synthesize(ws, kind)
+
+
+def _random(generator: Generator, ws: jax.Array, keys: jax.Array) -> jax.Array:
+    """Noise by the seed of each image; one by one, as a key gives the noise of a whole batch."""
+
+    def single(w: jax.Array, key: jax.Array) -> jax.Array:
+        # Another key than that of the latent, or noise and latent would be the same numbers.
+        return generator.synthesize(w[None], jax.random.fold_in(key, 1))[0]
+
+    return jax.vmap(single)(ws, keys)
+
+
+# Kind of noise -> (generator, latents [b, w_dim], keys of the seeds [b]) -> images.
+NOISES = {"const": _fixed("const"), "none": _fixed("none"), "random": _random}
+
+
+class Shifted(Section, name="generator"):
+    """A generator, and style deltas that are added to it; `config.generator`."""
+
+    weights: str
+    deltas: tuple[str, ...]
+    scales: tuple[float, ...]
+
+
+class Source(Section, name="source"):
+    """A second generator, drawn above the first; `config.source`. "" leaves it out."""
+
+    weights: str
+
+
+class Settings(Section):
+    """All of `configs/sample.py`."""
+
+    task: str
+    precision: Precision
+    generator: Shifted
+    source: Source
+    seed: Seed
+    rows: Count
+    columns: Count
+    truncation: Number
+    noise: Annotated[str, one_of(NOISES)]
+    singles: bool
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
-    """Draws a grid and single pictures as configured; see `configs/sample.py`.
+    """Draws a grid and single images as configured; see `configs/sample.py`.
 
     Writes config.json, metrics.jsonl, samples/grid.png and samples/seed_NNNN.png (source_NNNN.png beside it).
 
@@ -36,73 +89,81 @@ def run(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: wrong input; nothing is written then.
     """
-    for field in ("rows", "columns"):
-        if config[field] < 1:
-            raise UserError(f"{field} is {config[field]}; expected at least 1")
-    if config.noise not in ("const", "none", "random"):
-        raise UserError(f"noise is {config.noise!r}; expected const, none or random")
-    if not 0 <= config.seed < 2**31:
-        raise UserError(f"seed is {config.seed}; expected a whole number in 0..2^31 - 1")
-    if not math.isfinite(config.truncation):
-        raise UserError(f"truncation is {config.truncation}; expected a number such as 0.7")
-    runs.refuse_other(config, workdir, set(config) - {"task"}, "give another --workdir")
-    fields = {"adapted": "generator"}
-    if config.source.weights:
-        fields = {"source": "source"} | fields
-    generators = {
-        row: weights.load_generator(
-            **config[field], precision=config.precision, field=f"{field}.weights"
-        )
-        for row, field in fields.items()
-    }
-    architectures = {generator.architecture for generator in generators.values()}
-    if len(architectures) > 1:
-        raise UserError(
-            f"generator.weights={config.generator.weights!r} and source.weights="
-            f"{config.source.weights!r} differ in architecture; expected a generator and its source"
-        )
+    settings = Settings.read(config)
+    run = Run(config, workdir)
+    generators = load(settings)
     began = time.perf_counter()
-    seeds = range(config.seed, config.seed + config.rows * config.columns)
-    pictures = {row: draw(g, seeds, config) for row, g in generators.items()}
+    columns = settings.columns
+    seeds = range(settings.seed, settings.seed + settings.rows * columns)
+    drawn = {
+        row: draw(generator, seeds, settings.truncation, settings.noise)
+        for row, generator in generators.items()
+    }
 
-    runs.write_config(config, workdir)
-    directory = workdir / "samples"
-    for earlier in [*directory.glob("seed_*.png"), *directory.glob("source_*.png")]:
-        earlier.unlink()
-    size = generators["adapted"].size
+    run.begin()  # only now: wrong input leaves no workdir behind
+    # An earlier grid may have been larger; its files would pass for images of this one.
+    for prefix in PREFIXES.values():
+        for earlier in run.path("samples").glob(f"{prefix}_*.png"):
+            earlier.unlink()
     rows = [
-        batch[start : start + config.columns]
-        for start in range(0, len(seeds), config.columns)
-        for batch in pictures.values()
+        batch[start : start + columns]
+        for start in range(0, len(seeds), columns)
+        for batch in drawn.values()
     ]
-    grid = directory / "grid.png"
-    sheet = images.grid(np.concatenate(rows), config.columns)
-    images.save(sheet, grid, images.enlargement(size))
-    row = {"pictures": len(rows) * config.columns, "seconds": time.perf_counter() - began}
-    reporting.write_metrics(workdir / "metrics.jsonl", [row])
-    if config.singles:
-        prefix = {"source": "source", "adapted": "seed"}
-        for row, batch in pictures.items():
-            for seed, picture in zip(seeds, batch, strict=True):
-                images.save(images.to_uint8(picture), directory / f"{prefix[row]}_{seed:04d}.png")
-        print(f"single pictures: {directory}, {len(rows) * config.columns} files")
-    print(f"picture: {grid}" + (" (above: source, below: adapted)" if len(pictures) > 1 else ""))
+    grid = run.write_images("samples/grid.png", np.concatenate(rows), columns)
+    count = len(rows) * columns
+    run.write_metrics([{"images": count, "seconds": time.perf_counter() - began}])
+    if settings.singles:
+        for row, batch in drawn.items():
+            for seed, image in zip(seeds, batch, strict=True):
+                write = functools.partial(images.save, images.to_uint8(image))
+                run.write(f"samples/{PREFIXES[row]}_{seed:04d}.png", write)
+        print(f"single images: {run.path('samples')}, {count} files")
+    print(f"image: {grid}" + (" (above: source, below: adapted)" if len(drawn) > 1 else ""))
     return 0
 
 
-def draw(generator: Generator, seeds: range, config: ConfigDict) -> np.ndarray:
-    """Draws one picture a seed, [n, size, size, 3]; a seed gives the same picture in any grid."""
+def load(settings: Settings) -> dict[str, Generator]:
+    """Loads the generators by their rows, "source" above "adapted"; UserError if they do not belong together."""
+    loaded = {}
+    if settings.source.weights:
+        loaded["source"] = loading.load_generator(
+            settings.source.weights, precision=settings.precision, field="source.weights"
+        )
+    adapted = settings.generator
+    loaded["adapted"] = loading.load_generator(
+        adapted.weights,
+        deltas=adapted.deltas,
+        scales=adapted.scales,
+        precision=settings.precision,
+    )
+    if len({generator.architecture for generator in loaded.values()}) > 1:
+        raise UserError(
+            f"generator.weights={adapted.weights!r} and source.weights="
+            f"{settings.source.weights!r} differ in architecture; expected a generator and its source"
+        )
+    return loaded
+
+
+def draw(generator: Generator, seeds: range, truncation: float, noise: str) -> np.ndarray:
+    """Draws one image a seed; a seed gives the same image in any grid.
+
+    Args:
+      generator: draws.
+      seeds: n of them.
+      truncation: see `Generator.truncate`.
+      noise: a row of `NOISES`.
+
+    Returns:
+      Images [n, size, size, 3], float32.
+    """
 
     @jax.jit
     def synthesize(generator: Generator, seeds: jax.Array) -> jax.Array:
+        # A key for each seed, rather than one for the batch: images must not depend on their neighbours.
         keys = jax.vmap(jax.random.key)(seeds)
         z = jax.vmap(lambda key: jax.random.normal(key, (generator.architecture.z_dim,)))(keys)
-        ws = generator.truncate(generator.map(z), config.truncation)
-        if config.noise != "random":
-            return generator.synthesize(ws, config.noise)
-        noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        single = lambda w, key: generator.synthesize(w[None], key)[0]  # noqa: E731
-        return jax.vmap(single)(ws, noise_keys)
+        ws = generator.truncate(generator.map(z), truncation)
+        return NOISES[noise](generator, ws, keys)
 
-    of_seeds = functools.partial(synthesize, generator)
-    return looking.batched(of_seeds, BATCH, jnp.asarray(list(seeds))).astype(np.float32)
+    return batches.apply(functools.partial(synthesize, generator), BATCH, jnp.asarray(list(seeds)))

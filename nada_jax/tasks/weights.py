@@ -4,22 +4,41 @@ import json
 from pathlib import Path
 from typing import Any
 
-import safetensors
 from ml_collections import ConfigDict
 
-from nada_jax import files
+from nada_jax import files, tables
 from nada_jax.errors import UserError
-from nada_jax.runs import workdir as runs
-from nada_jax.weights import loading as weights
-from nada_jax.weights import registry
+from nada_jax.runs.workdir import Run
+from nada_jax.settings import Section
+from nada_jax.weights import loading, registry
 
+# Any of them makes a directory in the cache of Hugging Face a CLIP that can be loaded.
 CLIP_WEIGHTS = ("flax_model.msgpack", "model.safetensors", "pytorch_model.bin")
 
 Row = dict[str, Any]
 
 
+class Settings(Section):
+    """All of `configs/weights.py`."""
+
+    task: str
+    fetch: str
+
+    @property
+    def names(self) -> list[str]:
+        """The names to fetch."""
+        return [name.strip() for name in self.fetch.split(",") if name.strip()]
+
+    def check(self) -> None:
+        """Only published weights can be fetched."""
+        known = [*registry.GENERATORS, *registry.CLIPS]
+        for name in self.names:
+            if name not in known:
+                raise UserError(f"fetch names {name!r}; expected some of {', '.join(known)}")
+
+
 def run(config: ConfigDict, workdir: Path) -> int:
-    """Fetches what is asked for and lists everything; see `configs/weights.py`.
+    """Fetches the given names and lists everything; see `configs/weights.py`.
 
     Writes config.json and weights.json, the list with full paths, addresses and hashes.
 
@@ -33,44 +52,40 @@ def run(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: an unknown name, or one that cannot be fetched; nothing is written into the workdir then.
     """
-    names = [name.strip() for name in config.fetch.split(",") if name.strip()]
-    known = [*registry.GENERATORS, *registry.CLIPS]
-    for name in names:
-        if name not in known:
-            raise UserError(f"fetch names {name!r}; expected some of {', '.join(known)}")
-    runs.refuse_other(config, workdir, {"fetch"}, "give another --workdir")
-    for name in names:
-        weights.find_clip(name) if name in registry.CLIPS else weights.find_generator(name)
+    settings = Settings.read(config)
+    run = Run(config, workdir)
+    for name in settings.names:
+        find = loading.find_clip if name in registry.CLIPS else loading.find_generator
+        find(name)
 
     generators, clips = _generators(), _clips()
-    runs.write_config(config, workdir)
-    listed = json.dumps(generators + clips, indent=2) + "\n"
-    files.write_text(workdir / "weights.json", listed)
-    print(_table("generator", generators) + "\n")
-    print(_table("clip", clips) + "\n")
+    run.begin()  # only now: a name that cannot be fetched leaves no workdir behind
+    file = run.write_json("weights.json", generators + clips)
+    for title, rows in (("generator", generators), ("clip", clips)):
+        print(tables.plain([_cells(title, row) for row in rows]) + "\n")
     for name, meaning in registry.LICENSES.items():
         print(f"{name}: {meaning}")
-    print(f"cache: {weights.cache()}; CLIPs from the hub are in that of Hugging Face")
-    print(f"list: {workdir / 'weights.json'}")
+    print(f"cache: {registry.cache()}; CLIPs from the hub are in that of Hugging Face")
+    print(f"list: {file}")
     return 0
 
 
 def _generators() -> list[Row]:
     """One row a generator that `generator.weights` knows by name."""
     rows = []
-    for name, (pictures, size, text) in registry.EMBEDDED.items():
-        path = weights.ASSETS / f"{name}.safetensors"
-        row = _row(name, pictures, size, license="Apache-2.0", source_text=text)
+    for name, (images, size, text) in registry.EMBEDDED.items():
+        path = registry.ASSETS / f"{name}.safetensors"
+        row = _row(name, images, size, license="Apache-2.0", source_text=text)
         rows.append(row | _found("embedded", path))
-    cache = weights.cache()
+    cache = registry.cache()
     for entry in registry.GENERATORS.values():
         row = _row(
             entry.name,
-            entry.pictures,
+            entry.images,
             entry.size,
             megabytes=entry.megabytes,
             license=entry.license,
-            pictures_license=entry.pictures_license,
+            images_license=entry.images_license,
             source_text=entry.source_text,
             url=entry.url,
             sha256=entry.sha256,
@@ -87,10 +102,10 @@ def _generators() -> list[Row]:
 
 def _clips() -> list[Row]:
     """One row a CLIP: those of the package, and those on the hub that the recipes use."""
-    import huggingface_hub
+    import huggingface_hub  # a second that no other task needs
 
     rows = []
-    for directory in sorted(weights.ASSETS.glob("clip-*")):
+    for directory in sorted(registry.ASSETS.glob("clip-*")):
         name, size = directory.name.removeprefix("clip-"), _image_size(directory)
         row = _row(name, "cartoons", size, license="Apache-2.0")
         rows.append(row | _found("embedded", directory / "model.safetensors"))
@@ -106,10 +121,10 @@ def _clips() -> list[Row]:
     return rows
 
 
-def _row(name: str, pictures: str, size: int, **known: Any) -> Row:
+def _row(name: str, images: str, size: int, **known: Any) -> Row:
     """A row of weights.json; what is not known is null."""
-    fields = ("megabytes", "license", "pictures_license", "source_text", "url", "sha256")
-    row: Row = {"name": name, "pictures": pictures, "size": size}
+    fields = ("megabytes", "license", "images_license", "source_text", "url", "sha256")
+    row: Row = {"name": name, "images": images, "size": size}
     row |= {field: known.get(field) for field in fields}
     return row | {"state": "absent", "path": None, "bytes": None}
 
@@ -121,9 +136,8 @@ def _found(state: str, path: Path) -> Row:
 def _origin(native: Path) -> Row:
     """The address and hash of what a native file was made from, out of its header."""
     try:
-        with safetensors.safe_open(native, framework="numpy") as file:
-            header = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError):
+        header = files.read_metadata(native)
+    except UserError:  # the other rows are still of use
         return {"state": "damaged"}
     return {"url": header.get("source"), "sha256": header.get("sha256")}
 
@@ -132,25 +146,18 @@ def _image_size(directory: Path) -> int:
     return json.loads((directory / "config.json").read_text("utf-8"))["vision_config"]["image_size"]
 
 
-def _table(title: str, rows: list[Row]) -> str:
-    """The rows as text, the columns as wide as they must be."""
-    columns = {
-        title: [row["name"] for row in rows],
-        "pictures": [f"{row['pictures']}, {row['size']} px" for row in rows],
-        "download": [f"{row['megabytes']} MB" if row["megabytes"] else "" for row in rows],
-        "here": [_here(row) for row in rows],
-        "text.source": [row["source_text"] or "" for row in rows],
-        "licence": [row["license"] for row in rows],
-        "of the pictures": [row["pictures_license"] or "" for row in rows],
-        "sha256": [(row["sha256"] or "")[:12] for row in rows],
+def _cells(title: str, row: Row) -> dict[str, str]:
+    """A line of the printed table."""
+    return {
+        title: row["name"],
+        "images": f"{row['images']}, {row['size']} px",
+        "download": f"{row['megabytes']} MB" if row["megabytes"] else "",
+        "here": _here(row),
+        "text.source": row["source_text"] or "",
+        "licence": row["license"],
+        "of the images": row["images_license"] or "",
+        "sha256": (row["sha256"] or "")[:12],  # enough to recognise it; weights.json has all of it
     }
-    shown = [(head, *cells) for head, cells in columns.items() if any(cells)]
-    widths = [max(map(len, column)) for column in shown]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in zip(*shown, strict=True)
-    )
-    return "\n".join(lines)
 
 
 def _here(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What a file of an adapted generator says of where it comes from: its header, written and read."""
+"""The origin of an adapted generator: metadata in the header of its file."""
 
 import dataclasses
 import json
@@ -10,28 +10,44 @@ from nada_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Lineage:
-    """Of what, from which text to which, and by which CLIPs a generator was adapted."""
+    """How a generator was adapted.
 
-    source: str = ""  # weights; "" where it is unknown
-    # Of source and target; "" where they are unknown, or where pictures stood for them.
+    Attributes:
+      source: weights of the generator that was adapted; "" where they are unknown.
+      texts: of source and target; "" where they are unknown, or where images took their place.
+      clips: names of the CLIPs; None where they are unknown.
+    """
+
+    source: str = ""
     texts: tuple[str, ...] = ("", "")
-    clips: tuple[str, ...] | None = None  # None where they are unknown
+    clips: tuple[str, ...] | None = None
 
     def header(self) -> dict[str, str]:
-        """The metadata of its file; what is unknown is left out."""
-        told = {"source": self.source} if self.source else {}
+        """The metadata of its file, without what is unknown."""
+        known = {"source": self.source} if self.source else {}
         if self.clips is not None:
-            told["clips"] = json.dumps(self.clips)
+            known["clips"] = json.dumps(self.clips)
         if all(self.texts):
-            told["texts"] = json.dumps(self.texts)
-        return told
+            known["texts"] = json.dumps(self.texts)
+        return known
 
 
 def read(path: Path) -> Lineage:
-    """What the header of a safetensors file tells; UserError where it is garbled."""
+    """Reads the lineage from the header of a safetensors file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The lineage, empty where the file is not of an adapted generator.
+
+    Raises:
+      UserError: the file is damaged, or its header is garbled.
+    """
     header = files.read_metadata(path)
     found = {key: _strings(path, header, key) for key in ("texts", "clips") if key in header}
-    # Of others the source is the file that they were converted from.
+    # The header of a converted file has a "source" too: the official file, which is no generator
+    # that was adapted.
     return Lineage(source=header.get("source", ""), **found) if found else Lineage()
 
 

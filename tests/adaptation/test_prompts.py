@@ -13,7 +13,7 @@ def test_templates_are_the_official_ones(golden):
 
 
 def test_text_features_match_the_official_clip(golden_clip, golden, assert_close):
-    features = prompts.features(golden_clip, "photo", golden("templates.json")["imagenet"])
+    features = prompts.text_features(golden_clip, "photo", golden("templates.json")["imagenet"])
     assert_close(features, golden("clip_losses.npz")[f"{golden_clip.name}_text_features_photo"])
 
 
@@ -31,7 +31,7 @@ def test_part_directions_are_directions_between_parts(avatar_clip, assert_close)
 
 
 def test_mean_feature_is_the_unit_mean_over_the_templates(avatar_clip, assert_close):
-    mean = np.mean(prompts.features(avatar_clip, "robot"), axis=0)
+    mean = np.mean(prompts.text_features(avatar_clip, "robot"), axis=0)
     expected = mean / np.linalg.norm(mean)
     assert_close(prompts.mean_feature(avatar_clip, "robot"), expected, 1e-5)
 
@@ -61,7 +61,7 @@ def test_targets_hold_what_each_function_gives_alone(avatar_clip, assert_close):
     assert targets.parts is None
 
 
-def test_blended_targets_are_the_unit_sum_of_what_each_asks(avatar_clip, assert_close):
+def test_blended_targets_are_the_unit_sum_of_all_by_weight(avatar_clip, assert_close):
     texts = ("zombie", "robot", "joker")
     wanted = [prompts.targets(avatar_clip, "avatar", text) for text in texts]
     blended = prompts.blend(wanted, (1.0, 0.5, -0.25))
@@ -80,14 +80,14 @@ def test_blended_targets_are_the_unit_sum_of_what_each_asks(avatar_clip, assert_
         prompts.blend([wanted[0], wanted[0]], (1.0, -1.0))
 
 
-def test_example_pictures_ask_for_the_way_between_their_means(avatar_clip, assert_close):
+def test_example_images_give_the_direction_between_their_means(avatar_clip, assert_close):
     random = np.random.default_rng(0)
     batches = [random.uniform(-1, 1, (n, 8, 8, 3)).astype(np.float32) for n in (3, 3, 2)]
     (mean,) = prompts.mean_features([avatar_clip], batches)
     features = avatar_clip.embed_images(np.concatenate(batches), antialias=True)
     assert_close(mean, features.mean(axis=0), 1e-5)
     other = features[0]
-    targets = prompts.picture_targets(mean, other, parts=True)
+    targets = prompts.image_targets(mean, other, parts=True)
     expected = np.asarray(other - mean)
     assert_close(targets.direction, expected / np.linalg.norm(expected), 1e-5)
     assert_close(targets.parts, targets.direction[None])

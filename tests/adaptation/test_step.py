@@ -6,27 +6,24 @@ import pytest
 
 from convert import stylegan2 as conversion
 from nada_jax import trees
-from nada_jax.adaptation import prompts
-from nada_jax.adaptation.freezing import strategies as freezing
+from nada_jax.adaptation import prompts, views
+from nada_jax.adaptation.freezing import fixed
+from nada_jax.adaptation.freezing.optimizer import masked
 from nada_jax.adaptation.prompts import Targets
-from nada_jax.adaptation.step import (
-    Frozen,
-    Recipe,
-    guidance,
-    init_state,
-    make_loss,
-    make_train_step,
-    picture_terms,
-    select,
-)
-from nada_jax.losses import clip as clip_losses
+from nada_jax.adaptation.selection import select
+from nada_jax.adaptation.state import Frozen, init_state
+from nada_jax.adaptation.step import guidance, loss, make_train_step
+from nada_jax.adaptation.terms import TERMS
 from nada_jax.models.clip import unit
-from nada_jax.models.irse import Irse50
 from nada_jax.models.stylegan2 import draw_latents
-from nada_jax.models.vgg import Vgg
-from nada_jax.weights import loading as weights
 
-TERMS = ("directional", "global_", "manifold", "angle", "patch")
+OF_CLIPS = [name for name, term in TERMS.items() if term.sees in ("features", "crops")]
+
+
+def train(settings, generator, adam=lambda: optax.adam(0.01, 0.0, 0.99)):
+    """(initial state, step) for the settings, with another optimiser."""
+    optimizer = masked(adam, settings.freeze.row.labels(generator.params, settings.freeze))
+    return init_state(generator, optimizer, settings), make_train_step(settings, optimizer)
 
 
 # -- against the official training loop ---------------------------------------------------------------
@@ -51,18 +48,19 @@ def twins(reference, golden, golden_weights):
 
 
 @pytest.fixture(scope="module")
-def official_gradient(reference, twins, golden_clips):
+def official_gradient(reference, twins, golden_clips, make_settings):
     """(params, z, key) -> (loss, gradient), as the official loop computes them."""
     clips = tuple(golden_clips.values())
     targets = tuple(prompts.targets(clip, "photo", "sketch") for clip in clips)
     frozen = Frozen(twins[0], clips, targets)
-    recipe = Recipe(clip_weights=tuple(reference["clip_weights"].tolist()))
-    gradient = jax.jit(jax.value_and_grad(make_loss(recipe), has_aux=True))
+    clip_weights = tuple(reference["clip_weights"].tolist())
+    settings = make_settings({"clip.models": ("b32", "b16"), "clip.weights": clip_weights})
+    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=5)
 
     def compute(params, z, key):
         ws = twins[0].broadcast(twins[0].map(z))
-        (loss, _), grads = gradient(params, {}, frozen, ws, key)
-        return float(loss), grads
+        (total, _), grads = gradient(params, {}, frozen, ws, key, settings)
+        return float(total), grads
 
     return compute
 
@@ -70,30 +68,31 @@ def official_gradient(reference, twins, golden_clips):
 @pytest.mark.parametrize(
     ("run", "strategy"),
     [
-        ("I0", {"strategy": "none"}),
-        ("I1", {"strategy": "adaptive", "k": 3, "parity": "official"}),
+        ("I0", {"freeze.strategy": "none"}),
+        ("I1", {"freeze.strategy": "adaptive", "freeze.k": 3, "freeze.parity": "official"}),
     ],
 )
 def test_four_steps_match_the_official_loop(
-    run, strategy, reference, twins, official_gradient, assert_close
+    run, strategy, reference, twins, official_gradient, make_settings, assert_close
 ):
     """With the layers that the official run chose: its scores are all 0 (its start of the W+
     optimisation shares memory with what is optimised), so its choice is that of a tie.
     """
     start = twins[1].params
-    labels = freezing.labels(start, twins[1].num_layers, **strategy)
+    freeze = make_settings(strategy).freeze
+    labels = freeze.row.labels(start, freeze)
     lr, b1, b2 = (float(reference[name]) for name in ("lr", "b1", "b2"))
-    optimizer = freezing.optimizer(lambda: optax.adam(lr, b1, b2), labels)
+    optimizer = masked(lambda: optax.adam(lr, b1, b2), labels)
     update = jax.jit(optimizer.update)
     params, state, losses = start, optimizer.init(start), []
     for i, z in enumerate(reference[f"{run}_z"]):
         chosen = jnp.zeros(twins[1].num_layers, bool)
         if run == "I1":
             chosen = chosen.at[reference["I1_chosen"][i]].set(True)
-        loss, grads = official_gradient(params, z, jax.random.key(i))
+        total, grads = official_gradient(params, z, jax.random.key(i))
         updates, state = update(grads, state, params, chosen=chosen)
         params = optax.apply_updates(params, updates)
-        losses.append(loss)
+        losses.append(total)
     assert_close(losses, reference[f"{run}_losses"], 1e-3)
 
     official, _ = conversion.to_official(twins[1].replace(params=params), "trained")
@@ -141,32 +140,33 @@ def adapted(tiny_generator):
 
 
 @pytest.fixture(scope="module")
-def pictures(tiny_generator, adapted):
+def images(tiny_generator, adapted):
     ws = draw_latents(tiny_generator, jax.random.key(4), 3)
     draw = jax.jit(lambda generator: generator.synthesize(ws))
     return draw(tiny_generator), draw(tiny_generator.replace(params=adapted))
 
 
 def test_guidance_is_the_sum_over_clips_of_weight_times_lambda_times_term(
-    frozen, pictures, assert_close
+    frozen, images, make_settings, assert_close
 ):
     lambdas = {"directional": 0.5, "global_": 2.0, "manifold": 3.0, "angle": 9.0, "patch": 5.0}
-    recipe = Recipe(clip_weights=(1.0, 0.25), **lambdas, patch_fraction=0.5, l2=7.0)
+    fields = {f"loss.{name}": factor for name, factor in lambdas.items()}
+    two = {"clip.models": ("one", "other"), "clip.weights": (1.0, 0.25)}
+    settings = make_settings(fields | two | {"loss.l2": 7.0, "patch.fraction": 0.5})
     key = jax.random.key(9)
-    total, terms = jax.jit(guidance, static_argnums=5)(*pictures, frozen, {}, key, recipe)
+    total, terms = jax.jit(guidance, static_argnums=4)(images, frozen, {}, key, settings)
 
     def normalised(x):
         return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
     _, patch_key = jax.random.split(key)
-    centers = clip_losses.crop_centers(patch_key, 3, 16, 16, 8)
+    centers = views.crop_centers(patch_key, 3, 16, 16, 8)
     expected = {name: 0.0 for name in lambdas}
     expected_total = 0.0
     for clip, targets, weight in zip(frozen.clips, frozen.targets, (1.0, 0.25), strict=True):
-        whole = [np.asarray(clip.embed_images(x), np.float64) for x in pictures]
+        whole = [np.asarray(clip.embed_images(x), np.float64) for x in images]
         crops = [
-            np.asarray(clip.embed_images(clip_losses.crops(x, centers, 8)), np.float64)
-            for x in pictures
+            np.asarray(clip.embed_images(views.crops(x, centers, 8)), np.float64) for x in images
         ]
         parts = normalised(crops[1] - crops[0]) @ np.asarray(targets.parts).T
         shares = np.exp(parts) / np.exp(parts).sum(axis=-1, keepdims=True)
@@ -180,19 +180,23 @@ def test_guidance_is_the_sum_over_clips_of_weight_times_lambda_times_term(
         for name, losses in term.items():
             expected_total += weight * lambdas[name] * losses.mean()
             expected[name] += weight / 1.25 * losses.mean()
-    expected["l2"] = np.mean((np.asarray(pictures[1]) - np.asarray(pictures[0])) ** 2)
+    expected["l2"] = np.mean((np.asarray(images[1]) - np.asarray(images[0])) ** 2)
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         assert_close(terms[name], value)
     assert_close(total, expected_total + 7.0 * expected["l2"])
 
 
-@pytest.mark.parametrize("term", [*TERMS, "l2"])
-def test_each_term_is_turned_on_by_its_lambda_alone(term, frozen, pictures, assert_close):
-    off = dict.fromkeys(TERMS, 0.0)
-    recipe = Recipe(clip_weights=(1.0, 0.5), **(off | {term: 3.0}))
-    total, terms = jax.jit(guidance, static_argnums=5)(
-        *pictures, frozen, {}, jax.random.key(0), recipe
+@pytest.mark.parametrize("term", [*OF_CLIPS, "l2"])
+def test_each_term_is_turned_on_by_its_lambda_alone(
+    term, frozen, images, make_settings, assert_close
+):
+    two = {"clip.models": ("one", "other"), "clip.weights": (1.0, 0.5)}
+    settings = make_settings(two)
+    for name in TERMS:  # past the check that a term has to lead
+        object.__setattr__(settings.loss, name, 3.0 if name == term else 0.0)
+    total, terms = jax.jit(guidance, static_argnums=4)(
+        images, frozen, {}, jax.random.key(0), settings
     )
     assert set(terms) == {term}
     clips = 1.0 if term == "l2" else 1.5
@@ -201,14 +205,20 @@ def test_each_term_is_turned_on_by_its_lambda_alone(term, frozen, pictures, asse
 
 
 @pytest.mark.parametrize("term", ["lpips", "identity"])
-def test_terms_of_pictures_vanish_for_twins_and_fall_along_their_gradient(
-    term, frozen_one, narrow_networks, quick_compile
+def test_terms_with_a_network_vanish_for_twins_and_fall_along_their_gradient(
+    term, frozen_one, narrow_networks, make_settings, quick_compile
 ):
-    vgg, face = (weights.load_model(kind, narrow_networks[kind.KIND]) for kind in (Vgg, Irse50))
-    frozen = frozen_one.replace(vgg=vgg, face=face)
+    networks = {"lpips": "vgg", "identity": "irse50"}
+    files = {f"{name}.weights": str(narrow_networks[kind]) for name, kind in networks.items()}
+    settings = make_settings(files | {f"loss.{term}": 1.0})
+    frozen = frozen_one.replace(networks=settings.load_networks())
+    assert set(frozen.networks) == {term}
     pair = jax.random.uniform(jax.random.key(0), (2, 1, 32, 32, 3), minval=-1, maxval=1)
-    recipe = Recipe(**{term: 1.0})
-    measure = jax.jit(lambda adapted: picture_terms(pair[0], adapted, frozen, recipe)[term])
+
+    @jax.jit
+    def measure(adapted):
+        return guidance((pair[0], adapted), frozen, {}, jax.random.key(1), settings)[1][term]
+
     assert measure(pair[0]) == pytest.approx(0, abs=1e-5)
     gradient = jax.grad(measure)(pair[1])
     step = 1e-3 * gradient / jnp.linalg.norm(gradient)
@@ -216,14 +226,17 @@ def test_terms_of_pictures_vanish_for_twins_and_fall_along_their_gradient(
 
 
 @pytest.mark.parametrize("noise", ["independent", "shared", "none"])
-def test_the_first_loss_and_its_gradient_are_finite(noise, frozen_one, quick_compile):
-    recipe = Recipe(**dict.fromkeys(TERMS, 1.0), l2=1.0, noise=noise)
+def test_the_first_loss_and_its_gradient_are_finite(
+    noise, frozen_one, make_settings, quick_compile
+):
+    fields = dict.fromkeys([f"loss.{name}" for name in (*OF_CLIPS, "l2")], 1.0)
+    settings = make_settings(fields | {"generator.noise": noise})
     ws = draw_latents(frozen_one.generator, jax.random.key(0), 2)
-    gradient = jax.jit(jax.value_and_grad(make_loss(recipe), has_aux=True))
-    (loss, terms), grads = gradient(
-        frozen_one.generator.params, {}, frozen_one, ws, jax.random.key(1)
+    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=5)
+    (total, terms), grads = gradient(
+        frozen_one.generator.params, {}, frozen_one, ws, jax.random.key(1), settings
     )
-    assert jnp.isfinite(loss)
+    assert jnp.isfinite(total)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     assert (terms["l2"] > 0) == (noise == "independent")
     if noise != "independent":
@@ -237,7 +250,7 @@ def test_the_first_loss_and_its_gradient_are_finite(noise, frozen_one, quick_com
 # -- latents and layer choice ---------------------------------------------------------------------------
 
 
-def test_mixing_changes_the_latent_once_in_its_share_of_pictures(tiny_generator):
+def test_mixing_changes_the_latent_once_in_its_share_of_images(tiny_generator):
     draw = jax.jit(draw_latents, static_argnums=(2, 3))
     plain = draw(tiny_generator, jax.random.key(0), 256, 0.0)
     assert (plain == plain[:, :1]).all()
@@ -248,11 +261,16 @@ def test_mixing_changes_the_latent_once_in_its_share_of_pictures(tiny_generator)
     assert changes.any(axis=0).all()  # at every layer
 
 
-def test_select_scores_the_pull_of_the_bare_target_text(frozen, adapted, assert_close):
-    recipe = Recipe(clip_weights=(1.0, 0.5), strategy="adaptive", k=2, iterations=1)
-    ws = draw_latents(frozen.generator, jax.random.key(5), 3)
-    run = jax.jit(lambda params, ws: select(params, frozen, ws, "none", recipe))
-    chosen, scores = run(adapted, ws)
+def test_select_scores_the_pull_of_the_bare_target_text(
+    frozen, adapted, make_settings, assert_close
+):
+    settings = make_settings({
+        "clip.models": ("one", "other"), "clip.weights": (1.0, 0.5), "generator.noise": "none",
+        "freeze.strategy": "adaptive", "freeze.k": 2, "freeze.batch_size": 3,
+    })  # fmt: skip
+    key = jax.random.key(5)
+    chosen, scores = jax.jit(select, static_argnums=3)(adapted, frozen, key, settings)
+    ws = draw_latents(frozen.generator, jax.random.split(key)[0], 3)
 
     def loss(ws):
         images = frozen.generator.replace(params=adapted).synthesize(ws, "none")
@@ -271,16 +289,17 @@ def test_select_scores_the_pull_of_the_bare_target_text(frozen, adapted, assert_
 
 
 @pytest.mark.parametrize("strategy", ["adaptive", "adaptive_parameters"])
-def test_low_memory_computes_the_same(strategy, frozen_one, adapted, quick_compile):
-    ws = draw_latents(frozen_one.generator, jax.random.key(5), 6)
+def test_low_memory_computes_the_same(strategy, frozen_one, adapted, make_settings, quick_compile):
+    ws = draw_latents(frozen_one.generator, jax.random.key(5), 2)
+    fields = {"freeze.strategy": strategy, "freeze.k": 2, "freeze.batch_size": 6}
     results = []
     for low_memory in (False, True):
-        recipe = Recipe(batch_size=2, strategy=strategy, k=2, noise="none", low_memory=low_memory)
-        loss = jax.value_and_grad(make_loss(recipe), has_aux=True)
+        settings = make_settings(fields | {"generator.noise": "none", "low_memory": low_memory})
+        gradient = jax.value_and_grad(loss, has_aux=True)
 
-        def run(params, recipe=recipe, loss=loss):
-            training = loss(params, {}, frozen_one, ws[:2], jax.random.key(1))
-            return training, select(params, frozen_one, ws, "none", recipe)
+        def run(params, settings=settings, gradient=gradient):
+            training = gradient(params, {}, frozen_one, ws, jax.random.key(1), settings)
+            return training, select(params, frozen_one, jax.random.key(5), settings)
 
         results.append(jax.jit(run)(adapted))
     for one, other in zip(*map(jax.tree.leaves, results), strict=True):
@@ -289,13 +308,13 @@ def test_low_memory_computes_the_same(strategy, frozen_one, adapted, quick_compi
 
 
 @pytest.fixture(scope="module")
-def adaptive(frozen_one):
-    """(initial state, jitted step that donates it) of a run that chooses 2 latents every 2nd step."""
-    recipe = Recipe(strategy="adaptive", k=2, every=2, selection_batch=2)
-    labels = freezing.labels(frozen_one.generator.params, 6, "adaptive", k=2)
-    optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
-    train_step = jax.jit(make_train_step(recipe, optimizer), donate_argnums=0)
-    return lambda: init_state(frozen_one.generator, optimizer, recipe), train_step
+def adaptive(frozen_one, make_settings):
+    """(maker of the initial state, jitted step that donates it): chooses 2 latents every 2nd step."""
+    fields = {"strategy": "adaptive", "k": 2, "every": 2, "batch_size": 2}
+    settings = make_settings({f"freeze.{name}": value for name, value in fields.items()})
+    state, train_step = train(settings, frozen_one.generator)
+    copy = lambda: jax.tree.map(jnp.copy, state)  # noqa: E731
+    return copy, jax.jit(train_step, donate_argnums=0)
 
 
 def assert_same(one, other):
@@ -322,22 +341,22 @@ def test_a_step_trains_the_chosen_layers_and_keeps_the_source(adaptive, frozen_o
     source = jax.tree.map(np.array, frozen_one.generator)
     state, choices = init(), []
     for _ in range(4):
-        before, held = jax.tree.map(np.array, (state.params, state.opt_state))
+        before, held = jax.tree.map(np.array, (state.trained, state.opt_state))
         state, _ = train_step(state, frozen_one, jax.random.key(0))
         chosen = set(np.flatnonzero(state.chosen).tolist())
-        layers = freezing.latent_of_layer(6)
+        layers = fixed.latent_of_layer(6, "corrected")
         for name, leaves in before["synthesis"].items():
             leaves = jax.tree.leaves(leaves)
-            now = jax.tree.leaves(state.params["synthesis"][name])
+            now = jax.tree.leaves(state.trained["synthesis"][name])
             moved = [(a != b).any() for a, b in zip(leaves, now, strict=True)]
             assert all(moved) == any(moved) == (layers.get(name) in chosen), name
         for j in range(6):
             counts = [
-                int(optax.tree_utils.tree_get(opt.inner_states[f"latent_{j}"], "count"))
+                int(optax.tree_utils.tree_get(opt.inner_states[j], "count"))
                 for opt in (held, state.opt_state)
             ]
             assert counts[1] - counts[0] == (j in chosen)
-        assert_same(before["mapping"], state.params["mapping"])
+        assert_same(before["mapping"], state.trained["mapping"])
         choices.append(sorted(chosen))
     assert all(len(chosen) == 2 for chosen in choices)
     assert choices[0] == choices[1] and choices[2] == choices[3]  # every 2nd step chooses
@@ -345,12 +364,12 @@ def test_a_step_trains_the_chosen_layers_and_keeps_the_source(adaptive, frozen_o
     assert_same(frozen_one.generator, source)
 
 
-def test_balanced_weights_train_beside_the_generator_and_are_reported(frozen_one, quick_compile):
-    recipe = Recipe(l2=0.5, balancing="uncertainty", balancing_lr=0.1)
-    labels = freezing.labels(frozen_one.generator.params, 6, "none")
-    optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
-    step = jax.jit(make_train_step(recipe, optimizer))
-    state = init_state(frozen_one.generator, optimizer, recipe)
+def test_balanced_weights_train_beside_the_generator_and_are_reported(
+    frozen_one, make_settings, quick_compile
+):
+    fields = {"loss.l2": 0.5, "balancing.mode": "uncertainty", "balancing.lr": 0.1}
+    state, step = train(make_settings(fields), frozen_one.generator)
+    step = jax.jit(step)
     state, metrics = step(state, frozen_one, jax.random.key(0))
     assert metrics["weight_l2"] == pytest.approx(0.5)
     # A term below 1 / weight pulls its weight up by the first step of Adam, one above it down.
@@ -362,17 +381,18 @@ def test_balanced_weights_train_beside_the_generator_and_are_reported(frozen_one
     assert metrics["weight_l2"] == pytest.approx(float(jnp.exp(state.log_weights["l2"])))
 
 
-def test_the_average_of_the_weights_has_the_half_life_and_is_the_result(frozen_one, quick_compile):
-    recipe = Recipe(ema=2.0)
-    labels = freezing.labels(frozen_one.generator.params, 6, "none")
-    optimizer = freezing.optimizer(lambda: optax.adam(0.01, 0.0, 0.99), labels)
-    step = jax.jit(make_train_step(recipe, optimizer))
-    state = init_state(frozen_one.generator, optimizer, recipe)
-    expected = state.params
+def test_the_average_of_the_weights_has_the_half_life_and_is_the_result(
+    frozen_one, make_settings, quick_compile
+):
+    settings = make_settings({"ema": 2.0})
+    state, step = train(settings, frozen_one.generator)
+    step = jax.jit(step)
+    expected = state.trained
     for _ in range(2):
         state, _ = step(state, frozen_one, jax.random.key(0))
-        expected = jax.tree.map(lambda a, b: a + (b - a) * (1 - 0.5**0.5), expected, state.params)
-    for average, value in zip(*map(jax.tree.leaves, (state.result, expected)), strict=True):
+        expected = jax.tree.map(lambda a, b: a + (b - a) * (1 - 0.5**0.5), expected, state.trained)
+    result = state.adapted(frozen_one.generator, settings.freeze).params
+    for average, value in zip(*map(jax.tree.leaves, (result, expected)), strict=True):
         np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-6)
     assert not np.array_equal(
         state.result["synthesis"]["constant"], state.params["synthesis"]["constant"]

@@ -1,4 +1,4 @@
-"""Random views of pictures."""
+"""Random views of images."""
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +37,8 @@ def test_a_quarter_turn_turns(assert_close):
     assert_close(views.show(ramp(), view(degrees=90.0)), jnp.rot90(ramp(), 3, (1, 2)), 1e-5)
 
 
-def test_where_the_picture_ends_its_edge_goes_on_or_a_colour_stands(assert_close):
-    moved = view(centre=(0.0, 0.5))  # half of it lies above the picture
+def test_beyond_the_image_its_edge_is_repeated_or_a_colour_is_shown(assert_close):
+    moved = view(centre=(0.0, 0.5))  # half of it lies above the image
     edge = views.show(ramp(), moved)[0]
     assert_close(edge[:4, :, 1], np.tile(np.arange(8.0), (4, 1)), 1e-5)
     assert float(jnp.abs(edge[:4, :, 0]).max()) == 0
@@ -47,8 +47,15 @@ def test_where_the_picture_ends_its_edge_goes_on_or_a_colour_stands(assert_close
     assert_close(colored[5:, :, 0], edge[5:, :, 0], 1e-5)
 
 
-def test_draws_stay_within_their_limits_and_fill_them():
-    drawn = views.draw(jax.random.key(1), 500, 1.35, 20.0, 0.1, "random")
+@pytest.fixture
+def limits(make_settings):
+    """limits(zoom=2.0) -> the section of the config."""
+    return lambda **fields: make_settings({f"clip.{name}": x for name, x in fields.items()}).clip
+
+
+def test_draws_stay_within_their_limits_and_fill_them(limits):
+    clip = limits(zoom=1.35, rotate=20.0, shift=0.1, background="random")
+    drawn = views.draw(jax.random.key(1), 500, clip)
     degrees = np.rad2deg(drawn.angle)
     reach = np.abs(drawn.centre - 0.5) - (1 - 1 / drawn.scale[:, None]) / 2
     for values, low, high in (
@@ -58,13 +65,15 @@ def test_draws_stay_within_their_limits_and_fill_them():
         assert low <= values.min() < low + 0.05 * spread
         assert high - 0.05 * spread < values.max() <= high + 1e-5
     assert reach.max() <= 0.1 + 1e-6 and drawn.centre.max() > 0.6
-    still = views.draw(jax.random.key(1), 5, 1.0, 0.0, 0.0, "edge")
+    still = views.draw(jax.random.key(1), 5, limits())
+    assert clip.moves and not limits().moves
     assert still.color is None
     np.testing.assert_allclose(still.centre, 0.5)
 
 
 @pytest.mark.parametrize("background", views.BACKGROUNDS)
-def test_gradients_are_finite(background):
-    drawn = views.draw(jax.random.key(0), 1, 1.5, 30.0, 0.2, background)
+def test_gradients_are_finite(background, limits):
+    clip = limits(zoom=1.5, rotate=30.0, shift=0.2, background=background)
+    drawn = views.draw(jax.random.key(0), 1, clip)
     gradient = jax.grad(lambda x: jnp.sum(views.show(x, drawn) ** 2))(ramp())
     assert bool(jnp.isfinite(gradient).all()) and bool(jnp.any(gradient != 0))

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.against_pytorch --size 64 --batch 4 --strategy adaptive --k 6
 
 The twin has the structure of the official code; see pytorch_twin.py. First it is shown that both compute the
-same pictures, features, losses and gradients, then blocks of steps are timed in turns: ours, PyTorch's,
+same images, features, losses and gradients, then blocks of steps are timed in turns: ours, PyTorch's,
 ours, ... The process should have the machine to itself. `main.py` asks glibc for huge pages, from which PyTorch
 gains on CPU too; GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment does it here.
 """
@@ -23,15 +23,20 @@ import numpy as np
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from configs import default
 from convert import clip as clip_tables
 from convert import rules
 from convert.stylegan2 import to_official
 from nada_jax import trees
-from nada_jax.adaptation.freezing import strategies as freezing
+from nada_jax.adaptation.freezing.strategy import FROZEN
 from nada_jax.adaptation.prompts import Targets
-from nada_jax.adaptation.step import Frozen, TrainState, make_loss, make_train_step, select
+from nada_jax.adaptation.selection import select
+from nada_jax.adaptation.settings import Settings
+from nada_jax.adaptation.state import Frozen, TrainState
+from nada_jax.adaptation.step import loss, make_train_step
 from nada_jax.devices import compilation
 from nada_jax.models.clip import Clip
+from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.performance.workloads import ARCHITECTURES, Workload
 from tests.benchmarks.pytorch_twin import Guide, Twin, Weights, synthesize
 
@@ -58,11 +63,9 @@ def make_pair(workload: Workload, device: str) -> Pair:
     random, labels = np.random.default_rng(0), workload.labels
     params = jax.tree.map(
         lambda x, label: (
-            x
-            if label == freezing.FROZEN
-            else x + 0.05 * random.standard_normal(x.shape, np.float32)
+            x if label == FROZEN else x + 0.05 * random.standard_normal(x.shape, np.float32)
         ),
-        state.params,
+        state.trained,
         labels,
     )
     by_path = trees.flatten(labels)
@@ -71,14 +74,14 @@ def make_pair(workload: Workload, device: str) -> Pair:
     trained = {
         match.destination: by_path[match.source]
         for match in matches
-        if by_path.get(match.source, freezing.FROZEN) != freezing.FROZEN
+        if by_path.get(match.source, FROZEN) != FROZEN
     }
     source, adapted = _tensors(source, device), _tensors(adapted, device)
     leaves = [adapted[key].requires_grad_() for key in trained]
     optimizer = torch.optim.Adam(leaves, lr=0.0016, betas=(0.0, 0.99**0.8))
     guides = [_guide(*pair, device) for pair in zip(frozen.clips, frozen.targets, strict=True)]
     twin = Twin(workload, source, adapted, trained, guides, optimizer)
-    return Pair(state.replace(params=params), frozen, run_key, twin)
+    return Pair(state.replace(trained=params), frozen, run_key, twin)
 
 
 def _guide(clip: Clip, targets: Targets, device: str) -> Guide:
@@ -101,24 +104,32 @@ def differences(pair: Pair) -> dict[str, float]:
     """How far ours and the twin are apart, |ours - twin| / |twin|, with the buffers as noise.
 
     Returns:
-      By name: "latents", "pictures", "features" (the largest of a CLIP's), "loss", "gradients" (of all
+      By name: "latents", "images", "features" (the largest of a CLIP's), "loss", "gradients" (of all
       parameters that train, as one vector), and "scores" where layers are adaptive.
     """
     state, frozen, run_key, twin = pair
-    recipe = dataclasses.replace(twin.workload.recipe, noise="const")
-    shape = recipe.batch_size, frozen.generator.architecture.z_dim
+    settings = twin.workload.settings
+    # Scores are differences of nearly equal numbers: of fewer latents each moves further.
+    settings = dataclasses.replace(
+        settings,
+        generator=dataclasses.replace(settings.generator, noise="const"),
+        freeze=dataclasses.replace(settings.freeze, batch_size=settings.batch_size),
+    )
+    shape = settings.batch_size, frozen.generator.architecture.z_dim
     z = np.random.default_rng(0).standard_normal(shape, np.float32)
 
     def compute(params, frozen, z):
         ws = frozen.generator.broadcast(frozen.generator.map(z))
         images = frozen.generator.replace(params=params).synthesize(ws, "const")
         features = [clip.embed_images(images) for clip in frozen.clips]
-        gradient = jax.value_and_grad(make_loss(recipe), has_aux=True)
-        (loss, _), gradients = gradient(params, {}, frozen, ws, run_key)
-        scores = select(params, frozen, ws, "const", recipe)[1] if recipe.adaptive else None
-        return ws, images, features, loss, gradients, scores
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (total, _), gradients = gradient(params, {}, frozen, ws, run_key, settings)
+        scores = None
+        if settings.freeze.chooses:
+            scores = select(params, frozen, run_key, settings)[1]
+        return ws, images, features, total, gradients, scores
 
-    ws, images, features, loss, gradients, scores = jax.jit(compute)(state.params, frozen, z)
+    ws, images, features, total, gradients, scores = jax.jit(compute)(state.trained, frozen, z)
     gradients, _ = to_official(frozen.generator.replace(params=gradients), "the gradient")
 
     their_ws = twin.broadcast(torch.tensor(z, device=twin.device))
@@ -129,16 +140,20 @@ def differences(pair: Pair) -> dict[str, float]:
     their_loss.backward()
     found = {
         "latents": _error(ws, their_ws),
-        "pictures": _error(images.transpose(0, 3, 1, 2), their_images),
+        "images": _error(images.transpose(0, 3, 1, 2), their_images),
         "features": max(map(_error, features, their_features)),
-        "loss": _error(loss, their_loss),
+        "loss": _error(total, their_loss),
         "gradients": _error(
             np.concatenate([gradients[key].ravel() for key in twin.labels]),
             torch.cat([twin.adapted[key].grad.flatten() for key in twin.labels]),
         ),
     }
-    if recipe.adaptive:
-        found["scores"] = _error(scores, twin.scores(their_ws, "const"))
+    if settings.freeze.chooses:
+        # The latents that `select` draws from this key.
+        key, count = jax.random.split(run_key)[0], settings.freeze.batch_size
+        selected = np.asarray(draw_latents(frozen.generator, key, count))
+        selected = torch.tensor(selected, device=twin.device)
+        found["scores"] = _error(scores, twin.scores(selected, "const"))
     return found
 
 
@@ -159,7 +174,7 @@ def measure(pair: Pair, steps: int, rounds: int) -> dict[str, Any]:
     """
     state, frozen, run_key, twin = pair
     workload = twin.workload
-    step = jax.jit(make_train_step(workload.recipe, workload.optimizer), donate_argnums=0)
+    step = jax.jit(make_train_step(workload.settings, workload.optimizer), donate_argnums=0)
     start = time.perf_counter()
     step = step.lower(state, frozen, run_key).compile()
     times = {"compile_s": time.perf_counter() - start, "ours_ms": [], "pytorch_ms": []}
@@ -214,11 +229,11 @@ def _device() -> str:
 def main(argv: list[str] | None = None) -> None:
     """Runs the comparison; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=64, choices=ARCHITECTURES, help="of pictures")
+    parser.add_argument("--size", type=int, default=64, choices=ARCHITECTURES, help="of images")
     parser.add_argument(
         "--clips", default="avatar-p8,avatar-p16", help="workloads.CLIPS, by commas"
     )
-    parser.add_argument("--batch", type=int, default=4, help="pictures of each generator")
+    parser.add_argument("--batch", type=int, default=4, help="images of each generator")
     parser.add_argument("--strategy", default="none", help="of freezing: none, late, adaptive")
     parser.add_argument("--k", type=int, default=0, help="latents of late and adaptive; 0: all")
     parser.add_argument("--precision", default="float32", choices=TOLERANCE)
@@ -227,12 +242,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the results")
     args = parser.parse_args(argv)
     workload = Workload(
+        base=Settings.read(default.get_config("ffhq")),
         size=args.size,
         clips=tuple(args.clips.split(",")),
         batch_size=args.batch,
         precision=args.precision,
         strategy=args.strategy,
         k=args.k,
+        low_memory=False,
     )
     compilation.set_flags()
     device = _device()

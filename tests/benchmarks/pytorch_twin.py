@@ -197,7 +197,7 @@ class Twin:
             self.adapted[key].requires_grad_(False)
         moved = ws.clone().requires_grad_()
         optimizer = torch.optim.SGD([moved], lr=0.01)
-        for _ in range(self.workload.recipe.iterations):
+        for _ in range(self.workload.settings.freeze.iterations):
             with self.autocast():
                 images = synthesize(self.adapted, moved, noise)
                 loss = sum((1 - guide.embed(images) @ guide.bare).mean() for guide in self.guides)
@@ -225,11 +225,11 @@ class Twin:
 
     def train_step(self) -> torch.Tensor:
         """One step; the loss."""
-        recipe = self.workload.recipe
-        if recipe.adaptive:
-            scores = self.scores(self.draw_latents(recipe.selection_batch))
-            self.train_only({f"latent_{j}" for j in scores.topk(recipe.k).indices.tolist()})
-        loss = self.loss(self.draw_latents(recipe.batch_size))
+        settings = self.workload.settings
+        if settings.freeze.chooses:
+            scores = self.scores(self.draw_latents(settings.freeze.batch_size))
+            self.train_only(set(scores.topk(settings.freeze.k).indices.tolist()))
+        loss = self.loss(self.draw_latents(settings.batch_size))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -3,6 +3,8 @@ import json
 import jax
 import pytest
 
+from configs import default
+from nada_jax.adaptation.settings import Settings
 from nada_jax.models.stylegan2 import Architecture
 from nada_jax.performance import workloads
 from nada_jax.performance.workloads import Workload
@@ -31,14 +33,15 @@ def small_models(monkeypatch):
 
 
 def test_the_twin_computes_what_the_training_step_computes():
-    workload = Workload(16, ("small",), batch_size=3, strategy="adaptive", k=3)
+    base = Settings.read(default.get_config("ffhq"))
+    workload = Workload(base, 16, ("small",), 3, "float32", "adaptive", k=3, low_memory=False)
     apart = against_pytorch.differences(against_pytorch.make_pair(workload, "cpu"))
-    assert set(apart) == {"latents", "pictures", "features", "loss", "gradients", "scores"}
+    assert set(apart) == {"latents", "images", "features", "loss", "gradients", "scores"}
     assert max(apart.values()) < against_pytorch.TOLERANCE["float32"], apart
 
 
 def test_both_are_timed_and_compared(monkeypatch, tmp_path):
-    monkeypatch.setattr(against_pytorch, "differences", lambda _: {"pictures": 1e-6})
+    monkeypatch.setattr(against_pytorch, "differences", lambda _: {"images": 1e-6})
     small = ["--size", "16", "--clips", "small", "--batch", "1", "--rounds", "1", "--steps", "1"]
     against_pytorch.main([*small, "--json", str(tmp_path / "report.json")])
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -49,7 +52,7 @@ def test_both_are_timed_and_compared(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("value", [0.5, float("nan")])
 def test_nothing_is_timed_where_the_two_differ(monkeypatch, value):
-    apart = {"pictures": 1e-6, "gradients": value}
+    apart = {"images": 1e-6, "gradients": value}
     monkeypatch.setattr(against_pytorch, "make_pair", lambda *_: None)
     monkeypatch.setattr(against_pytorch, "differences", lambda _: apart)
     with pytest.raises(SystemExit, match="compute different things: .*gradients"):

@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 
-from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 SOURCE = (
     "import os\nos.system('touch SPRUNG')\nraise SystemExit('the source of a pickle was run')\n"
@@ -108,7 +108,7 @@ class Persistent:
 
 def torch_module(generator, **changes):
     """G_ema of a generator. Changes: c_dim, architecture, activation, num_layers, conv_clamp."""
-    arrays = weights.model_to_arrays(generator)
+    arrays = native.model_to_arrays(generator)
     settings = {"architecture": "skip", "activation": "lrelu", "c_dim": 0} | changes
     clamp = {"conv_clamp": changes.get("conv_clamp", generator.architecture.conv_clamp)}
 
@@ -187,7 +187,7 @@ class Network:
 
 def tensorflow_network(generator, extra=None, **static_kwargs):
     """Gs of a generator."""
-    arrays = weights.model_to_arrays(generator)
+    arrays = native.model_to_arrays(generator)
     mapping = {
         f"Dense{i}/{kind}": arrays[f"mapping.dense_{i}.{kind}"]
         for i in range(generator.architecture.mapping_layers)
@@ -234,3 +234,16 @@ def tensorflow_pickle(content, protocol=4):
         dnnlib__tflib__network={"Network": Network},
         dnnlib__util={"EasyDict": EasyDict},
     )
+
+
+# -- both -------------------------------------------------------------------------------------------
+
+
+def release(generator, kind, **changes):
+    """The bytes of a whole release: more networks than the one that is wanted."""
+    if kind == "torch":
+        other = Persistent("Discriminator", {"b4": np.ones((2, 2), np.float32)})
+        networks = {"G": None, "D": other, "G_ema": torch_module(generator, **changes)}
+        return torch_pickle(networks | {"training_set_kwargs": EasyDict(a=1)})
+    other = Network({"weight": np.ones(3, np.float32)})
+    return tensorflow_pickle((other, other, tensorflow_network(generator, **changes)))

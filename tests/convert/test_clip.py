@@ -9,6 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from convert import clip as conversion
+from convert import clip_config
 from convert.__main__ import main
 from nada_jax import load_clip, trees
 from nada_jax.errors import UserError
@@ -95,12 +96,12 @@ def test_pickled_hugging_face_weights_are_read(avatar_directory, avatar_clip):
         np.testing.assert_array_equal(params[path], array)
 
 
-def test_misfits_are_told_together(official):
+def test_misfits_are_reported_together(official):
     wrong = {key: x for key, x in official.items() if key != "ln_final.bias"}
     wrong["visual.proj"] = np.zeros((64, 32), np.float32)
     with pytest.raises(UserError) as error:
         conversion.from_openai(wrong, what="clip.pt")
-    assert "nothing gives text_model.final_layer_norm.bias (64,)" in str(error.value)
+    assert "text_model.final_layer_norm.bias (64,) is missing" in str(error.value)
     assert "text_projection.kernel has shape (64, 64), expected (64, 32)" in str(error.value)
     with pytest.raises(UserError, match="2 problems: .*one.*two"):
         conversion.from_openai(official | {"one": np.zeros(1), "two": np.zeros(1)})
@@ -121,7 +122,9 @@ def test_other_networks_are_refused(arrays, said):
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"model": {"w": torch.ones(1)}}, tmp_path / "clip.pt")
-    with pytest.raises(UserError, match="not a plain state dict.* it has model"):
+    with pytest.raises(
+        UserError, match="holds no CLIP: expected a plain state dict.* it has model"
+    ):
         conversion.convert(tmp_path / "clip.pt", tmp_path / "out")
 
 
@@ -157,7 +160,7 @@ def test_native_weights_are_not_converted_again(avatar_directory, tmp_path):
 
 @pytest.fixture
 def expected(official):
-    """What every file of the golden CLIP shall give."""
+    """What every file of the golden CLIP must yield."""
     return conversion.from_openai(official)[0]
 
 
@@ -240,7 +243,7 @@ def test_a_file_is_loaded_by_its_path(official, golden_clips, tmp_path):
     np.testing.assert_allclose(clip.embed_images(images), expected.embed_images(images), atol=1e-6)
 
 
-SIZES = {  # patch, picture, width, layers, text width, text heads, features, parameters
+SIZES = {  # patch, image, width, layers, text width, text heads, features, parameters
     "ViT-B/32": (32, 224, 768, 12, 512, 8, 512, 151_277_313),
     "ViT-B/16": (16, 224, 768, 12, 512, 8, 512, 149_620_737),
     "ViT-L/14": (14, 224, 1024, 24, 768, 12, 768, 427_616_513),
@@ -263,7 +266,7 @@ def test_every_published_size_is_read_from_the_shapes(name):
     for i in range(12):
         shapes[f"transformer.resblocks.{i}.ln_1.weight"] = (text_width,)
     zeros = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
-    config = conversion._openai_config(zeros, name, "quick_gelu")
+    config = clip_config.from_arrays(zeros, name, "quick_gelu")
     assert config["vision_config"]["image_size"] == side
     assert config["vision_config"]["num_attention_heads"] == width // 64
     assert config["text_config"]["num_attention_heads"] == heads

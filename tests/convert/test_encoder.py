@@ -9,6 +9,7 @@ from convert import rules
 from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
 from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 NARROW = {"stem": 6, "widths": (6, 8, 12, 16), "reduction": 2, "w_dim": 5}
 PYRAMID = EncoderArchitecture(**NARROW, heads=(4, 5, 6))
@@ -71,7 +72,7 @@ def test_the_table_gives_the_official_keys_and_shapes(golden):
         ("ProgressiveBackboneEncoder", RESTYLE, True),
     ],
 )
-def test_a_file_tells_its_kind_and_sizes(
+def test_a_file_shows_its_kind_and_sizes(
     encoder_type, architecture, progressive, file, torch, tmp_path
 ):
     arrays, average = official(architecture), torch.arange(15.0).reshape(3, 5)
@@ -82,10 +83,10 @@ def test_a_file_tells_its_kind_and_sizes(
     assert encoder.architecture == EncoderArchitecture(**expected)
     assert encoder.latent_avg.tolist() == average.tolist()
     assert {m.source for m in matches} == arrays.keys() | {"latent_avg"}
-    back, _ = rules.apply(conversion.RULES, weights.model_to_arrays(encoder), backward=True)
+    back, _ = rules.apply(conversion.RULES, native.model_to_arrays(encoder), backward=True)
     for key in back.keys() & arrays.keys():
         np.testing.assert_array_equal(back[key], arrays[key])
-    weights.save_model(encoder, tmp_path / "encoder.safetensors")
+    native.save_model(encoder, tmp_path / "encoder.safetensors")
     for name in ("encoder.pt", "encoder.safetensors"):
         loaded = weights.load_model(Encoder, tmp_path / name)
         assert loaded.architecture == encoder.architecture
@@ -113,7 +114,7 @@ def test_the_average_latent_is_kept_where_the_encoder_adds_it(opts, average, exp
 # -- what is refused ----------------------------------------------------------------------------------
 
 
-def test_missing_unknown_and_misshapen_keys_are_told_together():
+def test_missing_unknown_and_misshapen_keys_are_reported_together():
     arrays = official() | {"latent_avg": np.zeros((4, 5), np.float32)}
     del arrays["encoder.styles.2.convs.0.bias"], arrays["encoder.latlayer2.weight"]
     arrays["discriminator.weight"] = np.zeros((2, 3), np.float32)
@@ -123,8 +124,8 @@ def test_missing_unknown_and_misshapen_keys_are_told_together():
     message = str(error.value)
     assert message.startswith("file.pt does not fit, 5 problems: ")
     for said in (
-        "nothing gives head_2.conv_0.bias (5,)",
-        "nothing gives lateral_1.kernel (1, 1, 8, 16)",
+        "head_2.conv_0.bias (5,) is missing",
+        "lateral_1.kernel (1, 1, 8, 16) is missing",
         "discriminator.weight (2, 3): no rule takes it",
         "head_1.linear.bias has shape (7,), expected (5,)",
         "latent_avg has shape (4, 5), expected (3, 5)",

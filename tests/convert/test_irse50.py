@@ -6,6 +6,7 @@ from convert import rules
 from nada_jax.errors import UserError
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 NARROW = Irse50Architecture(stem=6, widths=(6, 8, 8), reduction=2, features=5)
 
@@ -50,14 +51,14 @@ def test_a_file_is_read_there_and_back_bit_for_bit(official, tmp_path):
     assert {m.source for m in matches if not m.destination} == {
         key for key in official if key.endswith("num_batches_tracked")
     }
-    back, _ = rules.apply(conversion.RULES, weights.model_to_arrays(network), backward=True)
+    back, _ = rules.apply(conversion.RULES, native.model_to_arrays(network), backward=True)
     for key, array in back.items():
         np.testing.assert_array_equal(array, official[key])
     loaded = weights.load_model(Irse50, tmp_path / "model_ir_se50.pth")
     np.testing.assert_array_equal(loaded.params["norm"]["var"], network.params["norm"]["var"])
 
 
-def test_missing_unknown_and_misshapen_keys_are_told_together(official):
+def test_missing_unknown_and_misshapen_keys_are_reported_together(official):
     del official["body.1.res_layer.5.fc2.weight"], official["output_layer.4.running_var"]
     official["margin.weight"] = np.zeros((5, 3), np.float32)
     official["body.2.res_layer.2.weight"] = np.zeros(9, np.float32)
@@ -66,15 +67,15 @@ def test_missing_unknown_and_misshapen_keys_are_told_together(official):
     message = str(error.value)
     assert message.startswith("file.pth does not fit, 4 problems: ")
     for said in (
-        "nothing gives body.block_1.excite.kernel (1, 1, 4, 8)",
-        "nothing gives feature_norm.var (5,)",
+        "body.block_1.excite.kernel (1, 1, 4, 8) is missing",
+        "feature_norm.var (5,) is missing",
         "margin.weight (5, 3): no rule takes it",
         "body.block_2.prelu.slope has shape (9,), expected (8,)",
     ):
         assert said in message
 
 
-def test_a_dense_layer_for_pictures_of_another_side_is_refused(official):
+def test_a_dense_layer_for_images_of_another_side_is_refused(official):
     official["output_layer.3.weight"] = np.zeros((5, 100), np.float32)
     with pytest.raises(UserError, match=r"output_layer\.3\.weight \(5, 100\): reshape.* failed"):
         conversion.to_native(official, "file.pth")

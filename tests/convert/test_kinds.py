@@ -8,10 +8,12 @@ import pytest
 from convert import encoder, kinds, mapper, rules, stylegan2
 from convert.__main__ import main
 from nada_jax import load_generator
+from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
 from nada_jax.models.mapper import Mapper, MapperArchitecture
+from nada_jax.models.style_delta import StyleDelta
 from nada_jax.models.stylegan2 import Generator
-from nada_jax.weights import loading as weights
+from nada_jax.weights import loading, native
 
 torch = pytest.importorskip("torch")
 
@@ -59,7 +61,7 @@ OPTS = argparse.Namespace(encoder_type="Encoder4Editing", start_from_latent_avg=
 
 
 def assert_same(one, other):
-    one, other = weights.model_to_arrays(one), weights.model_to_arrays(other)
+    one, other = native.model_to_arrays(one), native.model_to_arrays(other)
     assert one.keys() == other.keys()
     for path, array in one.items():
         np.testing.assert_array_equal(array, other[path], err_msg=path)
@@ -72,12 +74,12 @@ def test_the_generator_in_an_encoders_file_becomes_a_file_of_its_own(
     assert main(["encoder", "--check", str(source), str(tmp_path / "e4e.safetensors")]) == 0
     out = capsys.readouterr().out
     assert "encoder.latlayer1.weight" in out and "convs.0.conv.weight" in out
-    model = weights.load_model(Encoder, tmp_path / "e4e.safetensors")
+    model = loading.load_model(Encoder, tmp_path / "e4e.safetensors")
     assert model.architecture.progressive and model.num_layers == 6
     np.testing.assert_array_equal(model.latent_avg[3], tiny_generator.latent_avg)
     assert_same(load_generator(tmp_path / "e4e-generator.safetensors"), tiny_generator)
     # On the fly, and as a generator, the same file gives the same.
-    assert_same(weights.load_model(Encoder, source), model)
+    assert_same(loading.load_model(Encoder, source), model)
     assert_same(load_generator(source), tiny_generator)
 
 
@@ -117,12 +119,12 @@ def test_the_generator_in_a_mappers_file_is_read_too(save, tiny_generator):
         for path, shape in architecture.shapes().items()
     }
     source = save("mapper.pt", tensors(official_of(mapper.RULES, arrays)), opts=OPTS)
-    assert weights.load_model(Mapper, source).architecture == architecture
-    assert_same(weights.load_model(Generator, source), tiny_generator)
+    assert loading.load_model(Mapper, source).architecture == architecture
+    assert_same(loading.load_model(Generator, source), tiny_generator)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind != "clip"])
-def test_every_kind_tells_in_one_line_what_it_cannot_read(kind, tmp_path, capsys):
+@pytest.mark.parametrize("kind", [kind.name for kind in kinds.KINDS.values() if kind.native])
+def test_every_kind_says_in_one_line_what_it_cannot_read(kind, tmp_path, capsys):
     (tmp_path / "text.pt").write_text("hello")
     torch.save({"epoch": 3}, tmp_path / "other.pt")
     (tmp_path / "cut.pkl").write_bytes(b"\x80\x04")
@@ -132,3 +134,53 @@ def test_every_kind_tells_in_one_line_what_it_cannot_read(kind, tmp_path, capsys
         said = capsys.readouterr().err
         assert said.startswith("error: ") and said.count("\n") == 1 and name in said
         assert not out.exists()
+
+
+# -- the table ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS.values(), ids=lambda kind: kind.name)
+def test_a_row_names_what_its_module_has(kind):
+    module = kind.load()
+    assert callable(module.convert if kind.convert else module.read)
+    if kind.writes:
+        assert kind.native == module.MODEL.KIND and callable(module.write)
+    for companion in kind.companions:
+        assert callable(kinds.KINDS[companion].load().read_companion)
+
+
+def test_the_help_shows_the_options_and_examples_of_every_kind(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for kind in kinds.KINDS.values():
+        assert all(f"--{option.name}" in shown for option in kind.options)
+        assert kind.examples and all(arguments in shown for arguments, _ in kind.examples)
+
+
+def test_a_kind_without_official_files_says_so(tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"never opened")
+    with pytest.raises(UserError) as error:
+        loading.load_model(StyleDelta, tmp_path / "x.pt")
+    assert str(error.value) == (
+        f"{tmp_path}/x.pt is no style delta: expected a .safetensors file; there are no official files "
+        "of this kind"
+    )
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.txt", "x"])
+def test_another_ending_is_refused_with_the_right_ones(name, tmp_path):
+    (tmp_path / name).touch()
+    said = f"{name} does not end in .safetensors, .pt or .pth; expected a native or an official encoder"
+    with pytest.raises(UserError, match=said):
+        loading.load_model(Encoder, tmp_path / name)
+
+
+def test_a_device_that_fails_is_not_reported_as_a_damaged_file(save, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    source = save("g.pt", {})
+    monkeypatch.setattr(native.jnp, "asarray", fail)
+    with pytest.raises(RuntimeError, match="^Unable to initialize backend 'cuda'$"):
+        loading.load_model(Generator, source)

@@ -54,7 +54,7 @@ def test_the_table_gives_the_official_keys_and_shapes(golden):
         (("mapping",), ("all",)),  # a SingleMapper
     ],
 )
-def test_a_file_tells_its_levels(networks, levels, file):
+def test_a_file_shows_its_levels(networks, levels, file):
     arrays = official(*networks)
     mapper, matches = conversion.read(file(arrays))
     assert mapper.architecture == MapperArchitecture(levels, w_dim=6, layers=2)
@@ -65,7 +65,7 @@ def test_a_file_tells_its_levels(networks, levels, file):
     jax.tree.map(np.testing.assert_array_equal, loaded, mapper)
 
 
-def test_missing_unknown_and_misshapen_keys_are_told_together():
+def test_missing_unknown_and_misshapen_keys_are_reported_together():
     arrays = official("course_mapping", "fine_mapping")
     del arrays["mapper.course_mapping.mapping.2.bias"]
     arrays["mapper.fine_mapping.mapping.1.bias"] = np.zeros(7, np.float32)
@@ -75,7 +75,7 @@ def test_missing_unknown_and_misshapen_keys_are_told_together():
     message = str(error.value)
     assert message.startswith("file.pt does not fit, 3 problems: ")
     for said in (
-        "nothing gives coarse.dense_1.bias (6,)",
+        "coarse.dense_1.bias (6,) is missing",
         "fine.dense_0.bias has shape (7,), expected (6,)",
         "mapper.mapper_0.mapping.1.bias (6,): no rule takes it",
     ):

@@ -47,7 +47,7 @@ def test_a_rule_without_destination_drops_by_name():
     assert matches[0].destination is None
 
 
-def test_keys_that_fit_no_rule_or_several_are_told_together():
+def test_keys_that_fit_no_rule_or_several_are_reported_together():
     twice = [*RULES, Rule("bias", "other_bias")]
     wrong = arrays(**{"up.weight": (1,), "convs.a.weight": (1,), "middle.0.scale": (1,)}, bias=3)
     with pytest.raises(UserError, match="file.pt does not fit, 4 problems") as error:
@@ -68,12 +68,17 @@ def test_a_number_that_would_become_negative_does_not_match():
         rules.apply(RULES, arrays(**{"conv_0.kernel": (1, 1, 1)}), backward=True)
 
 
-def test_check_names_missing_unknown_and_misshapen_arrays():
-    expected = {"a": (2,), "b": (3,)}
-    rules.check(arrays(a=2, b=3), expected, what="file.pt")
-    with pytest.raises(UserError, match="file.pt does not fit, 3 problems") as error:
-        rules.check(arrays(b=4, c=1), expected, what="file.pt")
-    for said in ("nothing gives a (2,)", "b has shape (4,), expected (3,)", "c (1,) has no place"):
+def test_what_the_model_needs_is_compared_with_what_was_converted():
+    table, expected = [Rule("{name:[abc]}", "{name:[abc]}")], {"a": (2,), "b": (3,)}
+    rules.apply(table, arrays(a=2, b=3), expected=lambda _: expected)
+    with pytest.raises(UserError, match="file.pt does not fit, 4 problems") as error:
+        rules.apply(table, arrays(b=4, c=1, d=1), what="file.pt", expected=lambda _: expected)
+    for said in (
+        "a (2,) is missing",
+        "b has shape (4,), expected (3,)",
+        "c (1,) has no place in the model",
+        "d (1,): no rule takes it",
+    ):
         assert said in str(error.value)
 
 

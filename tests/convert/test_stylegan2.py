@@ -9,7 +9,7 @@ from convert.__main__ import main
 from convert.kinds import convert
 from nada_jax import load_generator
 from nada_jax.errors import UserError
-from nada_jax.weights import loading as weights
+from nada_jax.weights import native, registry
 
 WIDTHS = (6, 5, 4)  # at 4, 8 and 16 pixels
 
@@ -125,7 +125,7 @@ def test_the_written_file_loads_strictly_into_the_original_class(torch, tiny_gen
                 module.add_module(name, torch.nn.Module())
             module = module._modules[name]
         module.register_buffer(leaf, torch.zeros(shape))
-    weights.save_generator(tiny_generator, tmp_path / "tiny.safetensors")
+    native.save_model(tiny_generator, tmp_path / "tiny.safetensors")
     convert("stylegan2", tmp_path / "tiny.safetensors", tmp_path / "tiny.pt")
     content = torch.load(tmp_path / "tiny.pt", weights_only=True)
     twin.load_state_dict(content["g_ema"], strict=True)
@@ -137,15 +137,15 @@ def test_the_written_file_loads_strictly_into_the_original_class(torch, tiny_gen
 def test_an_official_file_is_loaded_as_it_is(official_file, tmp_path):
     convert("stylegan2", official_file, tmp_path / "native.safetensors")
     loaded = [load_generator(file) for file in (official_file, tmp_path / "native.safetensors")]
-    one, other = (weights.model_to_arrays(generator) for generator in loaded)
+    one, other = (native.model_to_arrays(generator) for generator in loaded)
     assert one.keys() == other.keys()
     for path, array in one.items():
         np.testing.assert_array_equal(array, other[path])
 
 
 def test_the_embedded_generator_is_what_the_converter_makes(torch, shared):
-    embedded = safetensors.numpy.load_file(weights.ASSETS / "avatar64.safetensors")
-    converted = weights.model_to_arrays(conversion.read(shared("weights/avatar64.pt"))[0])
+    embedded = safetensors.numpy.load_file(registry.ASSETS / "avatar64.safetensors")
+    converted = native.model_to_arrays(conversion.read(shared("weights/avatar64.pt"))[0])
     assert embedded.keys() == converted.keys()
     for path, array in converted.items():
         np.testing.assert_array_equal(embedded[path], array)
@@ -176,7 +176,7 @@ def test_a_plain_state_dict_is_read(torch, tensors, official, tmp_path):
 # -- what does not fit ----------------------------------------------------------------------------------
 
 
-def test_missing_unknown_and_misshapen_keys_are_told_together(official):
+def test_missing_unknown_and_misshapen_keys_are_reported_together(official):
     del official["style.2.bias"], official["noises.noise_3"]
     official["head.weight"] = np.zeros((2, 3), np.float32)
     official["to_rgbs.0.bias"] = np.zeros((1, 4, 1, 1), np.float32)
@@ -188,8 +188,8 @@ def test_missing_unknown_and_misshapen_keys_are_told_together(official):
     for said in (
         "head.weight (2, 3): no rule takes it",
         r"to_rgbs.0.bias (1, 4, 1, 1): reshape",
-        "nothing gives mapping.dense_1.bias (8,)",
-        "nothing gives noise.conv_3 (16, 16)",
+        "mapping.dense_1.bias (8,) is missing",
+        "noise.conv_3 (16, 16) is missing",
         "synthesis.conv_2.bias has shape (9,), expected (5,)",
     ):
         assert said in message
@@ -242,7 +242,7 @@ def test_check_prints_the_way_of_every_array(official_file, tmp_path, capsys):
 
 
 CASES = {  # name: source, destination, what is said
-    "unfit": ("unfit.pt", "x.safetensors", "nothing gives mapping.dense_0.bias"),
+    "unfit": ("unfit.pt", "x.safetensors", "mapping.dense_0.bias (8,) is missing"),
     "empty": ("empty.pt", "x.safetensors", "the file is empty"),
     "absent": ("absent.pt", "x.safetensors", "does not exist"),
     "no native file": ("absent.safetensors", "x.pt", "absent.safetensors"),

@@ -1,8 +1,6 @@
 """What is compiled is kept, where that is possible; what is set for speed leaves the user's settings alone."""
 
 import os
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -55,34 +53,3 @@ def test_the_users_own_flags_stay(monkeypatch, given, expected):
     monkeypatch.setenv("XLA_FLAGS", given)
     set_flags()
     assert os.environ["XLA_FLAGS"] == expected
-
-
-PROGRAM = """
-import os, pathlib, sys
-import main
-main.HUGE_PAGES = pathlib.Path(sys.argv[1])
-main.ask_for_huge_pages()
-print(os.environ.get("GLIBC_TUNABLES"), sys.argv[2:])
-"""
-
-
-@pytest.mark.parametrize(
-    ("system", "given", "expected"),
-    [
-        ("always [madvise] never", None, "glibc.malloc.hugetlb=1"),
-        ("always [madvise] never", "a=b", "a=b"),
-        ("[always] madvise never", None, "None"),
-        (None, None, "None"),
-    ],
-)
-def test_the_command_starts_again_where_huge_pages_must_be_asked_for(
-    tmp_path, system, given, expected
-):
-    if system:
-        (tmp_path / "enabled").write_text(system)
-    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-    if given:
-        environment["GLIBC_TUNABLES"] = given
-    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / "enabled"), "a b", "--c=d"]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{expected} ['a b', '--c=d']\n"

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nada_jax.adaptation import prompts
+from nada_jax.adaptation import prompts, views
 from nada_jax.losses import clip as losses
 
 
@@ -74,13 +74,13 @@ def test_manifold_matches_the_official_loss(golden_clip, features, expected, ass
 
 def test_patch_matches_the_official_loss(golden_clip, pair, expected, assert_close):
     centers = jnp.asarray(expected("patch_size64_centers_xy"))[:, ::-1]
-    crops = [golden_clip.embed_images(losses.crops(images, centers, 64)) for images in pair]
+    crops = [golden_clip.embed_images(views.crops(images, centers, 64)) for images in pair]
     directions = prompts.part_directions(golden_clip, "photo", "sketch")
     assert_close(losses.patch(*crops, directions).mean(), expected("patch"))
 
 
 @pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-4])
-def test_directional_is_finite_where_the_pictures_are_equal(distance):
+def test_directional_is_finite_where_the_images_are_equal(distance):
     direction = jnp.eye(8)[1]
     source = jnp.eye(8)[:2]
 
@@ -95,7 +95,7 @@ def test_directional_is_finite_where_the_pictures_are_equal(distance):
         assert (gradient[:, 1] < 0).all() and jnp.abs(gradient).max() <= 10
 
 
-def test_patch_is_finite_where_the_pictures_are_equal():
+def test_patch_is_finite_where_the_images_are_equal():
     source, directions = jnp.eye(8)[:2], jnp.eye(8)[2:6]
     gradient = jax.grad(lambda x: losses.patch(source, x, directions).mean())(source)
     assert jnp.isfinite(gradient).all()
@@ -104,11 +104,11 @@ def test_patch_is_finite_where_the_pictures_are_equal():
 @pytest.mark.parametrize("size", [1, 4, 5, 6])
 def test_crops_lie_within_the_image_and_reach_its_corners(size):
     h, w = 6, 9
-    centers = losses.crop_centers(jax.random.key(0), 500, h, w, size)
+    centers = views.crop_centers(jax.random.key(0), 500, h, w, size)
     corners = np.asarray(centers) - size // 2
     assert corners.min(axis=0).tolist() == [0, 0]
     assert corners.max(axis=0).tolist() == [h - size, w - size]
     images = jnp.arange(2 * h * w, dtype=jnp.float32).reshape(2, h, w, 1)
-    cut = losses.crops(images, centers[:2], size)
+    cut = views.crops(images, centers[:2], size)
     for image, crop, (row, column) in zip(images, cut, corners, strict=False):
         assert (crop == image[row : row + size, column : column + size]).all()

@@ -126,14 +126,11 @@ def test_texts_that_cannot_be_embedded_are_refused(avatar_clip, texts):
         avatar_clip.embed_texts(texts)
 
 
-def test_a_missing_tokenizer_names_its_files(tmp_path):
-    with pytest.raises(UserError, match="1614 tokens.*tokenizer.json.*vocab.json.*merges.txt"):
-        models.load_tokenizer(tmp_path, 1614)
-
-
 def test_arrays_that_do_not_fit_are_all_named(avatar_clip):
     params = {"logit_scale": np.zeros(3), "extra.array": np.zeros(2)}
-    with pytest.raises(UserError, match=r"extra.array.*logit_scale: \(3,\).*and \d+ more$"):
+    with pytest.raises(
+        UserError, match=r"extra.array.*logit_scale has shape \(3,\).*and \d+ more$"
+    ):
         models.from_params(params, json.loads(avatar_clip.config))
 
 

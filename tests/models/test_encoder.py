@@ -10,6 +10,7 @@ from convert import rules
 from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture, refine
 from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 BODY = {"stem": 6, "widths": (6, 8, 8, 12, 16), "reduction": 2, "w_dim": 5}
 TYPES = {  # a few channels wide
@@ -35,16 +36,16 @@ def made(encoder_type):
         elif path.endswith(("var", "scale")):
             x = np.abs(x) + 0.5
         arrays[path] = x
-    return weights.model_from_arrays(Encoder, arrays, architecture)
+    return native.model_from_arrays(Encoder, arrays, architecture)
 
 
 @functools.cache
-def pictures(channels):
+def random_images(channels):
     return jax.random.uniform(jax.random.key(0), (2, 256, 256, channels), minval=-1, maxval=1)
 
 
 def draw(ws):
-    """Stands for a generator: [b, l, 5] -> waves [b, 64, 64, 3] that tell latents apart."""
+    """In place of a generator: [b, l, 5] -> waves [b, 64, 64, 3] that differ between latents."""
     phase = jnp.arange(64) / 20 * ws.sum(axis=1)[:, 3:, None]
     waves = jnp.sin(phase[:, 0, :, None, None] + phase[:, 1, None, :, None])
     return waves * jnp.tanh(ws[:, None, None, 0, :3])
@@ -74,7 +75,7 @@ def test_latents_match_the_official_encoder(name, progressive, official, golden,
 
 
 def twin(torch, official, images, progressive):
-    """What the official classes compute, in PyTorch, from their state dict and NHWC pictures."""
+    """What the official classes compute, in PyTorch, from their state dict and NHWC images."""
     o = {key.removeprefix("encoder."): torch.tensor(x) for key, x in official.items()}
     F = torch.nn.functional
 
@@ -127,8 +128,8 @@ def twin(torch, official, images, progressive):
 @pytest.mark.parametrize("encoder_type", TYPES)
 def test_latents_match_a_pytorch_twin_of_each_official_class(encoder_type, assert_close):
     torch = pytest.importorskip("torch")
-    encoder, images = made(encoder_type), pictures(TYPES[encoder_type].in_channels)
-    arrays = weights.model_to_arrays(encoder)
+    encoder, images = made(encoder_type), random_images(TYPES[encoder_type].in_channels)
+    arrays = native.model_to_arrays(encoder)
     official, _ = rules.apply(conversion.RULES, arrays, backward=True)
     expected = twin(torch, official, images, encoder.architecture.progressive)
     again, _ = conversion.to_native(official, "twin", encoder_type)
@@ -143,7 +144,7 @@ def test_e4e_adds_the_first_latent_to_all_others_and_psp_does_not(assert_close):
     e4e = made("Encoder4Editing")
     fields = vars(e4e.architecture) | {"progressive": False}
     psp = e4e.replace(architecture=EncoderArchitecture(**fields))
-    together, alone = offsets(e4e, pictures(3)), offsets(psp, pictures(3))
+    together, alone = offsets(e4e, random_images(3)), offsets(psp, random_images(3))
     assert_close(together[:, 0], alone[:, 0], 1e-6)
     assert_close(together[:, 1:], alone[:, 1:] + alone[:, :1], 1e-6)
     assert jnp.abs(together - alone).max() > 0.1
@@ -152,7 +153,7 @@ def test_e4e_adds_the_first_latent_to_all_others_and_psp_does_not(assert_close):
 def test_the_average_latent_is_added_and_other_sides_are_resized(assert_close):
     torch = pytest.importorskip("torch")
     encoder = made("GradualStyleEncoder")
-    images = pictures(3)[:, :200, :100]
+    images = random_images(3)[:, :200, :100]
     resized = torch.nn.functional.interpolate(
         torch.tensor(np.asarray(images).transpose(0, 3, 1, 2)),
         (256, 256), mode="bilinear", antialias=True,
@@ -162,7 +163,7 @@ def test_the_average_latent_is_added_and_other_sides_are_resized(assert_close):
 
 
 def test_refinement_corrects_the_average_latent_step_by_step(assert_close):
-    restyle, images = made("BackboneEncoder"), pictures(3)
+    restyle, images = made("BackboneEncoder"), random_images(3)
     assert restyle.iterative and not made("GradualStyleEncoder").iterative
     ws = jnp.broadcast_to(restyle.latent_avg, (2, 3, 5))
     for steps in (1, 2, 3):
@@ -176,7 +177,7 @@ def test_refinement_corrects_the_average_latent_step_by_step(assert_close):
     ("encoder_type", "shape"),
     [("GradualStyleEncoder", (1, 64, 64, 3)), ("BackboneEncoder", (1, 256, 256, 3))],
 )
-def test_pictures_of_a_wrong_shape_are_told_with_the_right_one(encoder_type, shape):
+def test_images_of_a_wrong_shape_are_reported_with_the_right_one(encoder_type, shape):
     channels = TYPES[encoder_type].in_channels
     with pytest.raises(ValueError) as error:
         made(encoder_type).offsets(jnp.zeros(shape))
@@ -189,7 +190,7 @@ def test_pictures_of_a_wrong_shape_are_told_with_the_right_one(encoder_type, sha
 @pytest.mark.parametrize("encoder_type", TYPES)
 def test_an_encoder_is_saved_and_loaded_bit_for_bit(encoder_type, tmp_path):
     encoder = made(encoder_type)
-    weights.save_model(encoder, tmp_path / "encoder.safetensors")
+    native.save_model(encoder, tmp_path / "encoder.safetensors")
     loaded = weights.load_model(Encoder, tmp_path / "encoder.safetensors")
     assert loaded.architecture == encoder.architecture
     assert loaded.num_layers == len(encoder.latent_avg)

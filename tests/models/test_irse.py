@@ -8,6 +8,7 @@ from nada_jax.errors import UserError
 from nada_jax.losses.identity import identity
 from nada_jax.models.irse import WIDTHS, Irse50, Irse50Architecture, average_pool
 from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 NARROW = Irse50Architecture(stem=6, widths=(6, 8, 8, 12, 16), reduction=2, side=2, features=5)
 embed = jax.jit(Irse50.embed_pixels)
@@ -15,7 +16,7 @@ embed = jax.jit(Irse50.embed_pixels)
 
 @pytest.fixture(scope="module")
 def reference(golden):
-    """Official features; pictures as [b, h, w, 3]."""
+    """Official features; images as [b, h, w, 3]."""
     arrays = dict(golden("styleclip.npz"))
     for name in ("image", "image_b"):
         arrays[name] = arrays[name].astype(np.float32).transpose(0, 2, 3, 1)
@@ -32,12 +33,12 @@ def network(golden, golden_weights, reference):
 
 @pytest.fixture(scope="module")
 def narrow():
-    """The same network, a few channels wide, for pictures of 32 pixels."""
+    """The same network, a few channels wide, for images of 32 pixels."""
     random, arrays = np.random.default_rng(0), {}
     for path, shape in NARROW.shapes().items():
         x = random.standard_normal(shape, np.float32) / np.sqrt(np.prod(shape[:-1]))
         arrays[path] = np.abs(x) + 0.5 if path.endswith(("var", "scale")) else x
-    return weights.model_from_arrays(Irse50, arrays, NARROW)
+    return native.model_from_arrays(Irse50, arrays, NARROW)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,8 @@ def test_features_and_loss_match_the_official_network(network, reference, assert
     assert_close(identity(features, others).mean(), reference["id_loss"])
 
 
-def test_features_of_a_larger_picture_match(network, reference, assert_close):
-    # Bilinear x2 with half-pixel centres, as the reference made its larger picture.
+def test_features_of_a_larger_image_match(network, reference, assert_close):
+    # Bilinear x2 with half-pixel centres, as the reference made its larger image.
     larger = jax.image.resize(reference["image"], (2, 512, 512, 3), "linear")
     assert_close(embed(network, network.pixels(larger)), reference["id_features_512"])
 
@@ -80,7 +81,7 @@ def test_pooling_to_the_same_side_changes_nothing(images):
 # -- behaviour ----------------------------------------------------------------------------------------
 
 
-def test_features_have_unit_length_and_the_same_picture_is_the_same_person(narrow, images):
+def test_features_have_unit_length_and_the_same_image_is_the_same_person(narrow, images):
     features = jax.jit(Irse50.embed_images)(narrow, images)
     assert (features.shape, features.dtype) == ((2, 5), jnp.float32)
     np.testing.assert_allclose(jnp.linalg.norm(features, axis=-1), 1, rtol=1e-6)
@@ -89,8 +90,8 @@ def test_features_have_unit_length_and_the_same_picture_is_the_same_person(narro
 
 
 def test_the_network_sees_the_face_alone_and_has_a_gradient_there(narrow, images):
-    def loss(pictures):
-        return identity(narrow.embed_images(images), narrow.embed_images(pictures)).sum()
+    def loss(others):
+        return identity(narrow.embed_images(images), narrow.embed_images(others)).sum()
 
     moved = images.at[:, 40, 40].add(0.5)
     seen = jnp.abs(jax.jit(jax.grad(loss))(moved)).max(axis=(0, 3)) > 0
@@ -135,7 +136,7 @@ def test_a_body_that_cannot_be_is_refused(wrong):
 
 
 def test_a_network_is_saved_and_loaded_bit_for_bit(narrow, tmp_path):
-    weights.save_model(narrow, tmp_path / "narrow.safetensors")
+    native.save_model(narrow, tmp_path / "narrow.safetensors")
     loaded = weights.load_model(Irse50, tmp_path / "narrow.safetensors")
     assert loaded.architecture == NARROW
     jax.tree.map(np.testing.assert_array_equal, loaded, narrow)

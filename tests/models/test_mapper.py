@@ -7,6 +7,7 @@ from convert import mapper as conversion
 from nada_jax.errors import UserError
 from nada_jax.models.mapper import LEVELS, Mapper, MapperArchitecture
 from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 
 def made(*levels):
@@ -16,12 +17,12 @@ def made(*levels):
     arrays = {
         path: 100 * random.standard_normal(shape) for path, shape in architecture.shapes().items()
     }
-    return weights.model_from_arrays(Mapper, arrays, architecture)
+    return native.model_from_arrays(Mapper, arrays, architecture)
 
 
 @pytest.fixture
 def ws():
-    """Two pictures, ten latents each."""
+    """Two images, ten latents each."""
     return jax.random.normal(jax.random.key(0), (2, 10, 6))
 
 
@@ -62,7 +63,7 @@ def test_generators_with_few_latents_have_no_fine_ones():
 
 
 @pytest.mark.parametrize("shape", [(2, 6), (2, 10, 5)])
-def test_ws_of_a_wrong_shape_are_told_with_the_right_one(shape):
+def test_ws_of_a_wrong_shape_are_reported_with_the_right_one(shape):
     with pytest.raises(ValueError, match=r"ws has shape .*; expected \[b, l, 6\]"):
         made("all").edit(jnp.zeros(shape))
 
@@ -71,7 +72,7 @@ def test_ws_of_a_wrong_shape_are_told_with_the_right_one(shape):
 def test_a_mapper_is_saved_and_loaded_bit_for_bit(levels, tmp_path):
     mapper = made(*levels)
     assert MapperArchitecture.from_shapes(mapper.architecture.shapes()) == mapper.architecture
-    weights.save_model(mapper, tmp_path / "mapper.safetensors")
+    native.save_model(mapper, tmp_path / "mapper.safetensors")
     loaded = weights.load_model(Mapper, tmp_path / "mapper.safetensors")
     assert loaded.architecture == mapper.architecture
     jax.tree.map(np.testing.assert_array_equal, loaded, mapper)

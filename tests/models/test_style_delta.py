@@ -9,6 +9,7 @@ from nada_jax.errors import UserError
 from nada_jax.models.style_delta import DeltaArchitecture, StyleDelta, between, shift
 from nada_jax.models.stylegan2 import Architecture
 from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_delta_fits_its_own_generators_alone(tiny_generator, random_generator,
     with pytest.raises(UserError, match=r"widths \(6, 6, 5, 5, 4\), but the generator has"):
         shift(other, delta)
     file = tmp_path / "delta.safetensors"
-    weights.save_model(delta, file)
+    native.save_model(delta, file)
     with pytest.raises(UserError, match=r"delta.safetensors: the style delta is for convolutions"):
         weights.load_generator("avatar64", deltas=[file])
     with pytest.raises(
@@ -57,7 +58,7 @@ def test_a_delta_fits_its_own_generators_alone(tiny_generator, random_generator,
         weights.load_generator("avatar64", deltas=[generator_file])
 
 
-def test_the_shapes_tell_the_architecture(delta):
+def test_the_shapes_show_the_architecture(delta):
     shapes = delta.architecture.shapes()
     assert DeltaArchitecture.from_shapes(shapes) == delta.architecture
     with pytest.raises(UserError, match="not a style delta"):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from convert import stylegan2 as conversion
-from nada_jax.errors import UserError
-from nada_jax.models.stylegan2 import Architecture, Generator, mean_latent
+from nada_jax.models.stylegan2 import Generator, mean_latent
 
 draw = jax.jit(Generator.synthesize, static_argnums=2)
 
@@ -30,14 +29,14 @@ def w(generator, reference):
 
 @pytest.fixture(scope="module")
 def strided(reference):
-    """Our pictures as the reference stores them: NCHW, every stride-th pixel."""
+    """Our images as the reference stores them: NCHW, every stride-th pixel."""
     stride = int(reference["stride"])
     return lambda images: images.transpose(0, 3, 1, 2)[:, :, ::stride, ::stride]
 
 
 @pytest.fixture
 def ws(tiny_generator):
-    """One latent per layer for two pictures."""
+    """One latent per layer for two images."""
     shape = (2, tiny_generator.num_layers, tiny_generator.architecture.w_dim)
     return jax.random.normal(jax.random.key(2), shape)
 
@@ -77,43 +76,6 @@ def test_w_plus_and_its_gradient_match(generator, reference, strided, assert_clo
     assert_close(dws, reference["grad_w_plus_of_mean_square"], 1e-3)
 
 
-# -- architecture -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [16, 32, 64, 128, 256, 512, 1024])
-def test_the_architecture_of_any_size_is_read_back_from_shapes(size, random_generator):
-    n = size.bit_length() - 2
-    widths = tuple(range(3 + n, 3, -1))
-    architecture = Architecture(widths, z_dim=5, w_dim=9, mapping_layers=2)
-    assert (architecture.size, architecture.num_layers) == (size, 2 * (n + 1) - 2)
-    assert architecture.noise_sizes()[f"conv_{2 * n - 2}"] == size
-    assert Architecture.from_shapes(architecture.shapes()) == architecture
-    generator = random_generator(architecture)
-    images = jax.eval_shape(lambda: generator.synthesize(jnp.zeros((2, 9))))
-    assert (images.shape, images.dtype) == ((2, size, size, 3), jnp.float32)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"channels": (4,)}, {"channels": (4, 0, 4)}, {"mapping_layers": 65}, {"conv_clamp": -1.0}]
-    + [{"conv_clamp": clamp} for clamp in (0.0, float("nan"), float("inf"))],
-)
-def test_an_impossible_architecture_is_refused(wrong):
-    with pytest.raises(UserError, match="not a StyleGAN2 generator|conv_clamp is"):
-        Architecture(**({"channels": (6, 5, 4)} | wrong))
-
-
-@pytest.mark.parametrize(
-    "absent",
-    ["synthesis.conv_1.weight", "synthesis.conv_4.weight", "mapping.dense_0.weight", ""],
-)
-def test_shapes_of_no_generator_are_refused(absent):
-    shapes = Architecture((6, 5, 4), mapping_layers=2).shapes()
-    kept = {path: shape for path, shape in shapes.items() if absent and path != absent}
-    with pytest.raises(UserError, match="not a StyleGAN2 generator: it has"):
-        Architecture.from_shapes(kept)
-
-
 # -- drawing ------------------------------------------------------------------------------------------
 
 
@@ -123,7 +85,7 @@ def test_w_and_w_plus_of_the_same_latent_draw_the_same(tiny_generator):
     np.testing.assert_array_equal(draw(tiny_generator, w), expected)
 
 
-def test_every_latent_reaches_the_picture_and_only_its_own(tiny_generator, ws):
+def test_every_latent_reaches_the_image_and_only_its_own(tiny_generator, ws):
     brightness = lambda ws: tiny_generator.synthesize(ws).sum(axis=(1, 2, 3))  # noqa: E731
     influence = jax.jit(jax.jacrev(brightness))(ws)
     assert (jnp.abs(influence).max(axis=-1)[jnp.arange(2), jnp.arange(2)] > 0).all()
@@ -149,8 +111,8 @@ def test_noise_is_const_none_or_drawn_from_a_key(tiny_generator, ws, assert_clos
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(one, again)
-    np.testing.assert_array_equal(const[0], const[1])  # one buffer for all pictures
-    assert (one[0] != one[1]).any()  # fresh noise for each picture
+    np.testing.assert_array_equal(const[0], const[1])  # one buffer for all images
+    assert (one[0] != one[1]).any()  # fresh noise for each image
     for a, b in ((const, none), (const, one), (none, one), (one, other)):
         assert jnp.abs(a - b).max() > 0.01
     silenced = tiny_generator.replace(noise=jax.tree.map(jnp.zeros_like, tiny_generator.noise))
@@ -194,7 +156,7 @@ def test_truncation_pulls_towards_the_average(tiny_generator, ws, assert_close):
     )
 
 
-def test_mixing_crosses_over_per_picture(tiny_generator):
+def test_mixing_crosses_over_per_image(tiny_generator):
     ones, twos = jnp.ones((3, 8)), jnp.full((3, 8), 2.0)
     mixed = tiny_generator.mix(ones, twos, jnp.array([0, 4, 6]))
     assert mixed[:, :, 0].tolist() == [[2] * 6, [1, 1, 1, 1, 2, 2], [1] * 6]
@@ -210,12 +172,12 @@ def test_the_mean_latent_is_the_mean_of_mapped_samples(tiny_generator):
 
 
 @pytest.mark.parametrize("shape", [(2, 7), (8,), (2, 5, 8), (2, 6, 7), (1, 2, 6, 8)])
-def test_ws_of_a_wrong_shape_are_told_with_the_right_one(tiny_generator, shape):
+def test_ws_of_a_wrong_shape_are_reported_with_the_right_one(tiny_generator, shape):
     with pytest.raises(ValueError) as error:
         tiny_generator.synthesize(jnp.zeros(shape))
     assert f"ws has shape {shape}; expected [b, 8] or [b, 6, 8]" in str(error.value)
 
 
-def test_an_unknown_noise_is_told_with_the_known_ones(tiny_generator, ws):
+def test_an_unknown_noise_is_reported_with_the_known_ones(tiny_generator, ws):
     with pytest.raises(ValueError, match='noise is \'random\'; expected "const", "none" or a'):
         tiny_generator.synthesize(ws, "random")

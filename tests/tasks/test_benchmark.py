@@ -11,10 +11,11 @@ import pytest
 from configs import benchmark as configs
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Architecture
-from nada_jax.performance import timing as measuring
-from nada_jax.performance import workloads
-from nada_jax.runs import reporting
+from nada_jax.performance import report, timing, workloads
+from nada_jax.performance.parts import PARTS
+from nada_jax.runs import metrics
 from nada_jax.tasks import benchmark
+from nada_jax.tasks.benchmark import Settings
 
 BUILD = workloads.Workload.build
 
@@ -38,7 +39,7 @@ def tiny(monkeypatch, quick_compile):
     architecture = Architecture(channels=(4, 3), z_dim=5, w_dim=6, mapping_layers=1)
     monkeypatch.setitem(workloads.ARCHITECTURES, 8, architecture)
     monkeypatch.setitem(workloads.CLIPS, "tiny", workloads._vision(8, 4, 64, 1, 8))
-    monkeypatch.setattr(measuring, "CEILING_SECONDS", 0.1)
+    monkeypatch.setattr(timing, "CEILING_SECONDS", 0.1)
 
 
 def config(**fields):
@@ -66,7 +67,7 @@ def test_every_cell_is_measured_written_and_shown(tmp_path, capsys):
     assert found["device"] == jax.devices()[0].device_kind and found["not_run"] == []
     assert found["ceilings"].keys() == {"float32", "copy"} and min(found["ceilings"].values()) > 0
     (row,) = found["cells"]
-    assert [row] == reporting.read_metrics(tmp_path / "metrics.jsonl")
+    assert [row] == metrics.read(tmp_path / "metrics.jsonl")
     assert row["cell"] == "8 px, batch 2, tiny, float32, adaptive"
     assert row["steps"] == 3 and not row["out_of_memory"]
     assert 0 < row["ms_min"] <= row["ms"] and row["ms_p10"] <= row["ms"] <= row["ms_p90"]
@@ -81,7 +82,7 @@ def test_every_cell_is_measured_written_and_shown(tmp_path, capsys):
     }
     assert row["floor_ms"] == max(floors.values()) == floors[row["bound"]]
     assert row["roofline_share"] == pytest.approx(row["floor_ms"] / row["ms"])
-    assert row["parts"].keys() == set(measuring.PARTS)
+    assert row["parts"].keys() == set(PARTS)
     assert row["parts_ms"] == pytest.approx(sum(part["ms"] for part in row["parts"].values()))
     for part in row["parts"].values():
         assert 0 < part["ms_min"] <= part["ms"]
@@ -100,12 +101,12 @@ def test_without_memory_a_cell_is_a_row_that_says_so(tmp_path, monkeypatch, caps
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
 
     monkeypatch.setattr(workloads.Workload, "build", lambda cell: (0, 0, 0))
-    monkeypatch.setattr(measuring, "peak_flops", lambda precision: 1e9)
-    monkeypatch.setattr(measuring, "bandwidth", lambda: 1e9)
+    monkeypatch.setattr(timing, "peak_flops", lambda precision: 1e9)
+    monkeypatch.setattr(timing, "bandwidth", lambda: 1e9)
     monkeypatch.setattr(
-        measuring, "compile_twice", lambda *_, **__: (0, step, {"compile_cold_s": 1.5})
+        timing, "compile_twice", lambda *_, **__: (0, step, {"compile_cold_s": 1.5})
     )
-    monkeypatch.setattr(measuring, "costs", lambda *_: {"flops": None})
+    monkeypatch.setattr(timing, "costs", lambda *_: {"flops": None})
     assert benchmark.run(config(strategies=("none", "late")), tmp_path) == 0
     rows = json.loads((tmp_path / "benchmark.json").read_text())["cells"]
     assert [row["out_of_memory"] for row in rows] == [True, True]
@@ -124,12 +125,12 @@ def test_any_other_error_of_the_device_ends_the_run_with_earlier_cells_on_disk(
         return {"cell": str(cell), "out_of_memory": True}
 
     monkeypatch.setattr(benchmark, "measure", measure)
-    monkeypatch.setattr(benchmark, "document", lambda found: "")
+    monkeypatch.setattr(report, "document", lambda found: "")
     with pytest.raises(jax.errors.JaxRuntimeError, match="broken"):
         benchmark.run(config(), tmp_path)
     found = json.loads((tmp_path / "benchmark.json").read_text())
     assert [len(found["cells"]), len(found["not_run"])] == [1, 1]
-    assert len(reporting.read_metrics(tmp_path / "metrics.jsonl")) == 1
+    assert len(metrics.read(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_without_time_the_cells_are_listed_as_not_run(tmp_path, capsys):
@@ -143,7 +144,7 @@ def test_without_time_the_cells_are_listed_as_not_run(tmp_path, capsys):
 
 
 def test_a_deadline_cuts_the_timing_short_after_one_step():
-    assert len(measuring.milliseconds(lambda carry: carry, steps=9, warmup=2, deadline=0)) == 1
+    assert len(timing.milliseconds(lambda carry: carry, steps=9, warmup=2, deadline=0)) == 1
 
 
 @pytest.mark.parametrize(
@@ -154,13 +155,16 @@ def test_a_deadline_cuts_the_timing_short_after_one_step():
         ({"precisions": ("half",)}, "precisions is .*; expected some of float32, bfloat16"),
         ({"strategies": ("late", "never")}, "strategies is .*; expected some of none, phase, "),
         ({"batch_sizes": (0,)}, "batch_sizes is .*; expected whole numbers from 1"),
-        ({"low_memory": (2,)}, "low_memory is .*; expected False, True or both"),
-        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"low_memory": (2,)}, "low_memory is .*; expected a tuple, each element True or False"),
+        ({"steps": 0}, "steps is 0; expected a whole number from 1"),
         ({"warmup": -1}, "warmup is -1"),
         ({"minutes": -1.0}, "minutes is -1.0"),
-        ({"k": 7}, "freeze.k is 7; this generator has 4 latents"),
+        ({"k": 7}, "freeze.k is 7; expected 1..4, the latents of this generator"),
         ({"cells": ("1024-2",)}, "cells has '1024-2'; expected SIZE/BATCH/STRATEGY/CLIPS"),
-        ({"cells": ("64/2/never/b32",)}, "'never'; expected one of none, phase, late, adaptive"),
+        (
+            {"cells": ("64/2/never/b32",)},
+            "cells is .*never.*; expected strategies out of none, phase, late, adaptive",
+        ),
         ({"sizes": ()}, "there is no cell"),
     ],
 )
@@ -178,7 +182,7 @@ def test_another_tasks_workdir_is_left_alone(tmp_path):
 
 
 def test_variants_hold_the_cells_that_they_promise():
-    assert len(benchmark.grid(configs.get_config("full"))) == 4 * 2 * 3 * 2 * 3
-    cells = benchmark.grid(configs.get_config("h200"))
+    assert len(benchmark.grid(Settings.read(configs.get_config("full")))) == 4 * 2 * 3 * 2 * 3
+    cells = benchmark.grid(Settings.read(configs.get_config("h200")))
     assert len(cells) == 2 * len(configs.OFFICIAL)
     assert {cell.k for cell in cells} == {0}

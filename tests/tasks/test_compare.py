@@ -8,8 +8,8 @@ import pytest
 from configs import compare as configs
 from nada_jax import files, images, trees
 from nada_jax.errors import UserError
-from nada_jax.runs import reporting
-from nada_jax.runs import workdir as runs
+from nada_jax.runs import metrics
+from nada_jax.runs.workdir import Run
 from nada_jax.tasks import adapt, compare, evaluate
 
 VALUES = {"value": 0.5, "low": 0.4, "high": 0.6}
@@ -33,16 +33,17 @@ def config(**fields):
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    """Tasks that write what a comparison reads, in no time; the list of their calls."""
+    """Tasks that write what a comparison reads, and compute nothing; the list of their calls."""
     calls = []
 
     def train(config, workdir):
         calls.append(f"adapt {workdir.parent.name}")
         if config.text.target == "fail":
             raise UserError("the loss is nan | at step 1")
-        runs.write_config(config, workdir)
+        run = Run(config, workdir)
+        run.begin()
         rows = [{"step": n + 1, "loss": 1.0, "ms": 1.0} for n in range(config.steps)]
-        reporting.write_metrics(workdir / "metrics.jsonl", rows)
+        run.write_metrics(rows)
         sheet = images.grid(np.zeros((4, 8, 8, 3)), columns=2)
         images.save(sheet, workdir / "samples" / f"step_{config.steps:06d}.png")
         images.save(sheet, workdir / "loss.png")
@@ -63,7 +64,7 @@ def stand_ins(monkeypatch):
 
 def cells(workdir):
     """The finished cells."""
-    return [row["cell"] for row in reporting.read_metrics(workdir / "metrics.jsonl")]
+    return [row["cell"] for row in metrics.read(workdir / "metrics.jsonl")]
 
 
 def test_an_interrupted_comparison_runs_only_what_is_missing(
@@ -81,11 +82,11 @@ def test_an_interrupted_comparison_runs_only_what_is_missing(
     monkeypatch.setattr(adapt, "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
         compare.run(config(**fields), tmp_path)
-    (first,) = reporting.read_metrics(tmp_path / "metrics.jsonl")
+    (first,) = metrics.read(tmp_path / "metrics.jsonl")
     assert "not run yet" in (tmp_path / "compare.md").read_text()
     assert compare.run(config(**fields), tmp_path) == 0
     assert calls == ["none", "late", "late"]
-    again, second = reporting.read_metrics(tmp_path / "metrics.jsonl")
+    again, second = metrics.read(tmp_path / "metrics.jsonl")
     assert first == again and (first["cell"], second["cell"]) == ("none", "late")
     assert {"directional", "diversity_kept", "kid"} <= first.keys() == second.keys()
     assert first["directional"] != second["directional"]
@@ -129,7 +130,7 @@ def test_only_runs_what_it_names_and_shows_what_there_is(tmp_path, stand_ins):
     assert cells(tmp_path) == ["none", "late"]
 
 
-def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path, stand_ins):
+def test_a_cell_that_fails_is_shown_and_the_others_go_on(tmp_path, stand_ins):
     fields = {"cells.none.adapt.text.target": "fail"}
     with pytest.raises(UserError, match=r"1 of 2 cells failed \(none: the loss is nan"):
         compare.run(config(**fields), tmp_path)
@@ -154,7 +155,9 @@ def test_a_stopped_cell_stops_the_comparison_with_its_code(
         ({"only": "none, moon"}, r"only has 'moon'; expected cells \(none, late\) or groups"),
         ({"groups.Layers": ("none", "moon")}, "groups has 'moon'; expected some of none, late"),
         ({"cells.late.adapt.text.target": " "}, "cell late: text.target is blank"),
-        ({"evaluate.samples": 1}, "cell none: samples is 1"),
+        ({"evaluate.samples": 1}, "^evaluate.samples is 1; expected 8 to"),
+        ({"cells.none.evaluate.samples": 1}, "cell none: samples is 1; expected 8 to"),
+        ({"adapt.steps": 0}, "^adapt.steps is 0; expected a whole number from 1"),
         ({"evaluate.judge": "moon"}, "cell none: judge='moon' is neither an embedded name"),
         ({"adapt.distributed.coordinator": "auto"}, "cell none: adapt.distributed is set"),
     ],
@@ -180,7 +183,7 @@ def test_cells_follow_what_is_shared_until_they_say_otherwise():
 
 
 def test_the_recipes_stand_beside_plain_nada_as_they_are():
-    """All that recipes say of themselves is in their cells; only what trains, and how long, is shared."""
+    """All that recipes set is in their cells; only the CLIPs and the intervals of files are shared."""
     result = configs.get_config("recipes").lock()
     shared = {"clip.models", "clip.weights", "checkpoint_every", "sample_every", "log_every"}
     for module in configs.RECIPES:

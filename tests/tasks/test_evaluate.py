@@ -3,7 +3,6 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,11 +10,12 @@ from PIL import Image
 from configs import evaluate as configs
 from nada_jax import images
 from nada_jax.errors import UserError
-from nada_jax.evaluation import features as looking
+from nada_jax.evaluation import comparisons, sheets
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.vgg import Vgg, VggArchitecture
 from nada_jax.tasks import evaluate
 from nada_jax.weights import loading as weights
+from nada_jax.weights import native
 
 ALWAYS = {
     "directional", "similarity", "nearer", "nearer_source", "diversity", "diversity_kept",
@@ -36,6 +36,11 @@ def config(**fields):
     return result
 
 
+def measure(**fields):
+    """What evaluation.json would hold."""
+    return evaluate.measure(evaluate.Settings.read(config(**fields)))[0]
+
+
 @pytest.fixture(scope="module")
 def source():
     return weights.load_generator("avatar64")
@@ -50,7 +55,7 @@ def grey(source, tmp_path_factory):
             layer["weight"] = np.repeat(np.mean(layer["weight"], -1, keepdims=True), 3, -1)
             layer["bias"] = np.repeat(np.mean(layer["bias"], keepdims=True), 3)
     path = tmp_path_factory.mktemp("grey") / "generator.safetensors"
-    weights.save_generator(source.replace(params=params), path, **FACTS)
+    native.save_model(source.replace(params=params), path, **FACTS)
     return path
 
 
@@ -59,7 +64,7 @@ def stranger(source, tmp_path):
     """stranger(**facts) -> a file of avatar64 with these facts in its header."""
 
     def save(**facts):
-        weights.save_generator(source, tmp_path / "stranger.safetensors", **facts)
+        native.save_model(source, tmp_path / "stranger.safetensors", **facts)
         return str(tmp_path / "stranger.safetensors")
 
     return save
@@ -73,7 +78,7 @@ def random_model(kind, architecture, spread):
         else random.normal(0, spread, shape).astype(np.float32)
         for path, shape in architecture.shapes().items()
     }
-    return weights.model_from_arrays(kind, arrays, architecture)
+    return native.model_from_arrays(kind, arrays, architecture)
 
 
 def values(path):
@@ -112,7 +117,7 @@ def test_an_adapted_generator_is_measured_from_its_file_alone(grey, tmp_path, ca
     assert f"| directional    | {value['directional']:.4f}" in report
     out = capsys.readouterr().out
     assert report in out and out.endswith("(one a row, the largest first)\n")
-    assert "pairs of pictures: 12/16\npairs of pictures: 16/16" in out
+    assert "pairs of images: 12/16\npairs of images: 16/16" in out
     with Image.open(tmp_path / "samples" / "grid.png") as sheet:
         pixels = np.asarray(sheet, int)
     assert pixels.shape == (2 * (4 * 66 - 2), 2 * (8 * 66 - 2), 3)
@@ -122,61 +127,37 @@ def test_an_adapted_generator_is_measured_from_its_file_alone(grey, tmp_path, ca
         assert sheet.size == (2 * (8 * 66 - 2), 2 * (2 * 66 - 2))
 
 
-def test_every_batch_has_one_size_and_its_padding_is_dropped():
-    sizes = []
-
-    def double(x, y):
-        sizes.append(len(x))
-        return {"sum": x + y}
-
-    found = looking.batched(double, 4, np.arange(10), np.ones(10))
-    assert sizes == [4, 4, 4] and np.array_equal(found["sum"], np.arange(1, 11))
-
-
 def test_identity_and_lpips_are_measured_where_their_networks_are_given(grey, tmp_path):
     face = random_model(Irse50, Irse50Architecture(widths=(4,) * 2, stem=4, reduction=2), 0.5)
     vgg = random_model(Vgg, VggArchitecture(WIDTHS, linear=True), 0.5)
-    weights.save_model(face, tmp_path / "face.safetensors")
-    weights.save_model(vgg, tmp_path / "vgg.safetensors")
-    found, _ = evaluate.measure(
-        config(**{
-            "generator.weights": str(grey), "lpips.pairs": 3,
-            "identity.weights": str(tmp_path / "face.safetensors"),
-            "lpips.weights": str(tmp_path / "vgg.safetensors"),
-        })
-    )  # fmt: skip
+    native.save_model(face, tmp_path / "face.safetensors")
+    native.save_model(vgg, tmp_path / "vgg.safetensors")
+    found = measure(**{
+        "generator.weights": str(grey), "lpips.pairs": 3,
+        "identity.weights": str(tmp_path / "face.safetensors"),
+        "lpips.weights": str(tmp_path / "vgg.safetensors"),
+    })  # fmt: skip
     assert set(found["metrics"]) == ALWAYS | {"identity", "cluster_lpips"}
+    assert list(found["metrics"]) == list(comparisons.METRICS)
     assert -1 <= found["metrics"]["identity"]["value"] < 1
     assert found["metrics"]["cluster_lpips"]["value"] > 0
-
-
-def test_lpips_of_a_cluster_is_that_of_its_pairs(tiny_generator):
-    vgg = random_model(Vgg, VggArchitecture(WIDTHS, linear=True), 0.5)
-    ws = np.random.default_rng(0).standard_normal((5, 6, 8)).astype(np.float32)
-    labels, random = np.array([0, 0, 0, 1, 1]), np.random.default_rng(0)
-    sizes = {"most": 100, "batch_size": 8}
-    found = looking.lpips_within(tiny_generator, vgg, ws, labels, random, **sizes)
-    pictures = jax.jit(lambda generator, ws: generator.synthesize(ws))(tiny_generator, ws)
-    expected = jax.jit(Vgg.lpips)(vgg, pictures[jnp.array([0, 3])], pictures[jnp.array([2, 4])])
-    assert found[[0, 3], [2, 4]] == pytest.approx(np.asarray(expected), rel=1e-3)
-    assert np.array_equal(found, found.T, equal_nan=True)
-    assert np.array_equal(np.isnan(found), (labels[:, None] != labels) | np.eye(5, dtype=bool))
 
 
 def test_a_folder_takes_the_place_of_the_source(source, grey, tmp_path):
     z = np.random.default_rng(5).standard_normal((8, 256)).astype(np.float32)
     ws = np.asarray(source.broadcast(source.map(z)))
-    for i, picture in enumerate(looking.draw_pairs(source, source, ws)):
-        images.save(images.to_uint8(picture), tmp_path / "pictures" / f"{i}.png")
-    fields = {"folder": str(tmp_path / "pictures"), "source.weights": "avatar64"}
-    near = evaluate.measure(config(**fields))[0]
-    far = evaluate.measure(config(**fields, **{"generator.weights": str(grey)}))[0]
-    assert near["folder"] == str(tmp_path / "pictures")
+    for i, image in enumerate(sheets.draw_pairs(source, source, ws)):
+        images.save(images.to_uint8(image), tmp_path / "images" / f"{i}.png")
+    fields = {"folder": str(tmp_path / "images"), "source.weights": "avatar64"}
+    near = measure(**fields)
+    far = measure(**fields, **{"generator.weights": str(grey)})
+    assert near["folder"] == str(tmp_path / "images")
     for name in ("kid", "clip_fid"):
         assert near["metrics"][name]["value"] < far["metrics"][name]["value"]
     kid = near["metrics"]["kid"]
     assert kid["low"] <= kid["value"] <= kid["high"]
-    assert "| lower  | kernel distance" in evaluate.describe(near, config(**fields))
+    settings = evaluate.Settings.read(config(**fields))
+    assert "| lower  | kernel distance" in evaluate.describe(near, settings)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +166,8 @@ def test_a_folder_takes_the_place_of_the_source(source, grey, tmp_path):
 )
 def test_the_header_says_whether_the_judge_took_part(clips, expected, stranger):
     facts = {name: fact for name, fact in FACTS.items() if name != "clips"} | clips
-    fields = config(**{"generator.weights": stranger(**facts), "samples": 8})
-    assert evaluate.measure(fields)[0]["judge_trained"] is expected
+    found = measure(**{"generator.weights": stranger(**facts), "samples": 8})
+    assert found["judge_trained"] is expected
 
 
 @pytest.mark.parametrize(
@@ -200,7 +181,7 @@ def test_the_header_says_whether_the_judge_took_part(clips, expected, stranger):
         (FACTS | {"clips": "{}"}, "clips='{}'; expected a list of names"),
     ],
 )
-def test_a_header_that_does_not_tell_enough_is_refused(facts, message, stranger, tmp_path):
+def test_a_header_that_does_not_name_the_origin_is_refused(facts, message, stranger, tmp_path):
     with pytest.raises(UserError, match=message):
         evaluate.run(config(**{"generator.weights": stranger(**facts)}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -214,7 +195,7 @@ def test_a_header_that_does_not_tell_enough_is_refused(facts, message, stranger,
         ({"clusters": 0}, "clusters is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"bootstrap": 0}, "bootstrap is 0"),
-        ({"lpips.pairs": 0}, "lpips.pairs is 0"),
+        ({"lpips.pairs": 0}, "lpips.pairs is 0; expected a whole number from 1"),
         ({"confidence": 1.0}, "confidence is 1.0"),
         ({"truncation": 0.0}, "truncation is 0.0"),
         ({"truncation": float("nan")}, "truncation is nan"),
@@ -236,22 +217,22 @@ def test_wrong_fields_are_named_and_nothing_is_written(fields, message, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_few_pictures_is_refused(tmp_path):
-    images.save(np.zeros((8, 8, 3), np.uint8), tmp_path / "pictures" / "1.png")
-    with pytest.raises(UserError, match="holds 1 pictures; expected 8 to"):
-        evaluate.measure(config(folder=str(tmp_path / "pictures")))
+def test_a_folder_of_few_images_is_refused(tmp_path):
+    images.save(np.zeros((8, 8, 3), np.uint8), tmp_path / "images" / "1.png")
+    with pytest.raises(UserError, match="holds 1 images; expected 8 to"):
+        measure(folder=str(tmp_path / "images"))
 
 
 def test_a_vgg_without_linear_layers_is_refused(tmp_path):
     vgg = random_model(Vgg, VggArchitecture((2, 2)), 0.5)
-    weights.save_model(vgg, tmp_path / "vgg.safetensors")
+    native.save_model(vgg, tmp_path / "vgg.safetensors")
     fields = {"lpips.weights": str(tmp_path / "vgg.safetensors")}
     with pytest.raises(UserError, match=r"has no linear layers of LPIPS; convert it .*--lpips"):
-        evaluate.measure(config(**fields))
+        measure(**fields)
 
 
 def test_generators_that_share_no_latents_are_refused(tiny_generator, tmp_path):
-    weights.save_generator(tiny_generator, tmp_path / "tiny.safetensors")
+    native.save_model(tiny_generator, tmp_path / "tiny.safetensors")
     fields = {"source.weights": str(tmp_path / "tiny.safetensors")}
     with pytest.raises(
         UserError, match=r"latents of 6 x 8\) and generator.weights='avatar64' \(la"

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from nada_jax.adaptation import prompts
+from nada_jax.adaptation.freezing.strategy import FROZEN
+from nada_jax.adaptation.settings import Settings
 from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.tasks import adapt
 from nada_jax.weights import loading as weights
@@ -55,9 +57,10 @@ def test_another_clip_sees_the_target_in_fresh_samples(name, tmp_path):
     assert diversity["pictures"] >= 0.5 and diversity["features"] >= 0.5
 
     # What the recipe freezes is still the source's, bit by bit.
-    labels = adapt.make_labels(config, source)
+    freeze = Settings.read(config).freeze
+    labels = freeze.row.labels(source.params, freeze)
     kept = jax.tree.map(
-        lambda label, a, b: label != "frozen" or np.array_equal(a, b),
+        lambda label, a, b: label != FROZEN or np.array_equal(a, b),
         labels, source.params, adapted.params,
     )  # fmt: skip
     assert all(jax.tree.leaves(kept))

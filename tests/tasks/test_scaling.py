@@ -1,4 +1,4 @@
-"""What devices tell each other, read from compiled programs. A run needs a process that JAX has not started in."""
+"""Messages between devices, read from compiled programs. A run needs a process that JAX has not started in."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 
 from configs import scaling as configs
 from nada_jax.errors import UserError
+from nada_jax.performance import messages
 from nada_jax.tasks import scaling
 
 ROOT = Path(__file__).parents[2]
@@ -67,15 +68,15 @@ def test_tpus_form_rectangles_and_a_missing_compiler_is_told(monkeypatch):
         return types.SimpleNamespace(devices=[platform])
 
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
-    monkeypatch.setattr(scaling.topologies, "get_topology_desc", describe)
-    for name, value in scaling.OFFLINE_TPU.items():
+    monkeypatch.setattr(messages.topologies, "get_topology_desc", describe)
+    for name, value in messages.OFFLINE_TPU.items():
         monkeypatch.setenv(name, value)
-    assert scaling.pretend((1, 2, 8, 256), "v5e") == [["tpu"]] * 4
+    assert messages.pretend((1, 2, 8, 256), "v5e") == [["tpu"]] * 4
     assert names == ["v5e:1x1", "v5e:1x2", "v5e:2x4", "v5e:16x16"]
     with pytest.raises(
         UserError, match="tpu is 'v9', .*no such TPU.*expected v5e or v6e, and `pip"
     ):
-        scaling.pretend((4,), "v9")
+        messages.pretend((4,), "v9")
 
 
 def test_messages_are_read_from_the_program():
@@ -89,4 +90,4 @@ ENTRY %main (p: f32[2]) -> f32[2] {
 }
 """
     expected = [("all-reduce", 3 * 4 * 4 + 5 * 2, 4), ("all-gather", 32, 2)]
-    assert scaling.collectives(program) == expected
+    assert messages.collectives(program) == expected

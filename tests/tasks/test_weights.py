@@ -13,6 +13,7 @@ from convert import stylegan2
 from nada_jax.errors import UserError
 from nada_jax.tasks import weights
 from nada_jax.weights import loading as library
+from nada_jax.weights import native as native_files
 from nada_jax.weights import registry
 
 ROOT = Path(__file__).parents[2]
@@ -63,9 +64,9 @@ def test_every_name_is_listed_with_its_size_and_licence(tmp_path, capsys):
     assert rows["metfaces"]["state"] == "absent" and rows["metfaces"]["path"] is None
 
 
-def test_what_is_cached_is_told_with_place_size_and_hash(tiny_generator, cache, tmp_path, capsys):
+def test_what_is_cached_is_listed_with_place_size_and_hash(tiny_generator, cache, tmp_path, capsys):
     native = cache / "metfaces.safetensors"
-    library.save_generator(tiny_generator, native, source="http://there/x.pkl", sha256="ab" * 32)
+    native_files.save_model(tiny_generator, native, source="http://there/x.pkl", sha256="ab" * 32)
     (cache / "afhqcat.pkl").write_bytes(b"x" * 2_000_000)
     (cache / "afhqdog.safetensors").write_bytes(b"half")
     weights.run(config(), tmp_path / "run")
@@ -93,7 +94,7 @@ def test_a_clip_in_the_cache_of_hugging_face_is_found(tmp_path, capsys):
 
 
 def test_names_are_fetched_before_the_list_is_made(tiny_generator, cache, tmp_path, monkeypatch):
-    stylegan2.write_official(tiny_generator, cache / "lsun-car.pt")
+    stylegan2.write(tiny_generator, cache / "lsun-car.pt")
     fetched = []
     monkeypatch.setattr(library, "find_clip", fetched.append)
     hub = "openai/clip-vit-base-patch16"
@@ -105,7 +106,7 @@ def test_names_are_fetched_before_the_list_is_made(tiny_generator, cache, tmp_pa
     assert weights.run(config(), tmp_path / "run") == 0  # the same workdir again
 
 
-def test_an_unknown_name_is_told_before_anything_is_fetched(tmp_path, monkeypatch):
+def test_an_unknown_name_is_refused_before_anything_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "find_generator", lambda name: pytest.fail("fetched"))
     with pytest.raises(UserError, match="fetch names 'moon'; expected some of ffhq1024, ffhq256, "):
         weights.run(config("ffhq1024,moon"), tmp_path / "run")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nada_jax import images
-from nada_jax.web import comparison as pages
+from nada_jax.web import comparison
+from nada_jax.web.comparison import Cell
 
 VOID = {"meta", "img"}
 MEANINGS = {"similarity": ("higher", "cosine"), "kid": ("", "distance"), "bad": ("lower", "<i>")}
@@ -48,10 +49,10 @@ def sheet(tmp_path):
 
 def test_the_page_is_whole_and_needs_nothing_else(sheet):
     target = '<b>&"\'</b><script src="http://evil">'
-    told = {"similarity": measured(0.5), "unknown": measured(0.1)}
-    cell = pages.Cell(target, ("photo", target), target, metrics=told, sheet=sheet, plots=[sheet])
-    failed = pages.Cell("failed", ("photo", "zombie"), "", state=target)
-    page = pages.comparison(target, {target: [cell, failed], "Twice": [cell]}, MEANINGS, [target])
+    metrics = {"similarity": measured(0.5), "unknown": measured(0.1)}
+    cell = Cell(target, ("photo", target), target, metrics=metrics, sheet=sheet, plots=[sheet])
+    failed = Cell("failed", ("photo", "zombie"), "", state=target)
+    page = comparison.page(target, {target: [cell, failed], "Twice": [cell]}, MEANINGS, [target])
     reader = Reader(page)
     assert page.startswith("<!DOCTYPE html>") and "script" not in page.replace("&lt;script", "")
     references = [(n, v) for _, n, v in reader.attributes if n in ("src", "href", "srcset")]
@@ -65,24 +66,9 @@ def test_the_page_is_whole_and_needs_nothing_else(sheet):
 
 def test_the_source_stands_above_and_again_where_another_begins(sheet):
     def cells(*sources):
-        return [
-            pages.Cell(f"c{i}", ("a", "b"), "", sheet=sheet, source=s)
-            for i, s in enumerate(sources)
-        ]
+        return [Cell(f"c{i}", ("a", "b"), "", sheet=sheet, source=s) for i, s in enumerate(sources)]
 
-    page = pages.comparison("t", {"g": cells("x", "x", "y"), "h": cells("y")}, MEANINGS)
+    page = comparison.page("t", {"g": cells("x", "x", "y"), "h": cells("y")}, MEANINGS)
     rows = [v for tag, name, v in Reader(page).attributes if tag == "img" and name == "alt"]
-    names = [row.removeprefix("pictures of ") for row in rows]
+    names = [row.removeprefix("images of ") for row in rows]
     assert names == ["source", "c0", "c1", "source", "c2", "source", "c0"]
-
-
-def test_a_cell_leads_where_its_interval_lies_apart():
-    def cell(name, **values):
-        return pages.Cell(name, ("a", "b"), "", metrics={m: measured(v) for m, v in values.items()})
-
-    better = {metric: direction for metric, (direction, _) in MEANINGS.items()}
-    first, near = cell("first", similarity=0.9, bad=0.1, kid=1), cell("near", similarity=0.75)
-    far = cell("far", similarity=0.5, bad=0.5, kid=0)
-    assert pages.leaders([first, near, far], better) == {"bad": "first"}
-    assert pages.leaders([far, first], better) == {"bad": "first", "similarity": "first"}
-    assert pages.leaders([first], better) == {}

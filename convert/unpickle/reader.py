@@ -1,0 +1,208 @@
+"""Reads PyTorch checkpoints as numpy arrays, without running code from them."""
+
+import argparse
+import io
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from convert.unpickle import modules, pickles
+from nada_jax.errors import UserError
+
+SLACK = 2**24  # bytes of code that a TorchScript archive may hold compressed
+LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
+
+
+def import_torch() -> ModuleType:
+    """The torch module; UserError that says what to install where there is none."""
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            "PyTorch is needed to read and write its checkpoints: "
+            "pip install -r requirements-convert.txt"
+        ) from error
+    return torch
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a `.pt`, `.pth` or `.bin` file that `torch.save` or `torch.jit.save` wrote.
+
+    Only tensors, plain Python values and `argparse.Namespace` are rebuilt; of a TorchScript archive, as
+    OpenAI's CLIPs are published, the tensors alone.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The table it holds, nested as it was; tensors as numpy arrays (bfloat16, which numpy lacks, as
+      float32), namespaces as dictionaries.
+
+    Raises:
+      UserError: torch is missing, or the file is missing, cut short, damaged, compressed, no checkpoint,
+        no table, or asks for code to be run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        why = "is a directory" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {why}; expected a PyTorch checkpoint file")
+    zipped = zipfile.is_zipfile(path)
+    if zipped and _check_zip(path):
+        return modules.read_torchscript(path)
+    torch = import_torch()
+    try:
+        _scan(path, zipped)
+        # rosinality keeps the options of its training as a Namespace, which PyTorch refuses by itself.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what matters is raised
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except MemoryError:
+        raise  # `reading` reports it: the file may be whole
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise UserError(f"cannot read {path}: {_reason(path, error)}") from error
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        raise UserError(f"{path} holds a {kind}; expected a table of tensors (a state dict)")
+    try:
+        content = _ToNumpy(torch, path).convert(content)
+    except RecursionError as error:
+        raise UserError(f"cannot read {path}: its lists are nested too deeply") from error
+    if wrong := [key for key in content if not isinstance(key, str)]:
+        raise UserError(f"{path} has the key {wrong[0]!r}; expected names of tensors")
+    return content
+
+
+def state_dict(
+    content: Any, path: Path, what: str, expected: str = "a plain state dict"
+) -> dict[str, np.ndarray]:
+    """Takes what a file holds, or a part of it, for a state dict.
+
+    Args:
+      content: what `read` returned, or a part of it.
+      path: the file, for messages.
+      what: the network, for messages.
+      expected: the content, for messages.
+
+    Returns:
+      The same table.
+
+    Raises:
+      UserError: it is no table, or holds something else than tensors.
+    """
+    if not isinstance(content, Mapping):
+        wrong = [f"a {type(content).__name__}"]
+    else:
+        wrong = [
+            str(key)
+            for key, x in content.items()
+            if not (isinstance(key, str) and isinstance(x, np.ndarray))
+        ]
+    if wrong:
+        raise UserError(
+            f"{path} holds no {what}: expected {expected} (tensors alone), it has "
+            + ", ".join(wrong[:8])
+        )
+    return dict(content)
+
+
+def _check_zip(path: Path) -> bool:
+    """Whether an archive is TorchScript; UserError where it is damaged or unpacks to far more."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            unpacked = sum(entry.file_size for entry in entries)
+            names = [entry.filename for entry in entries]
+            # PyTorch compresses code alone, never tensors.
+            packed = any(
+                entry.compress_type != zipfile.ZIP_STORED and "/code/" not in entry.filename
+                for entry in entries
+            )
+            bomb = packed or unpacked > 2 * path.stat().st_size + SLACK
+            # PyTorch does not compare check sums, and would take flipped bits for weights.
+            bad = None if bomb else archive.testzip()
+    except Exception as error:  # zipfile raises many kinds
+        raise UserError(f"cannot read {path}: it is a damaged archive ({error})") from error
+    if bomb:
+        raise UserError(
+            f"cannot read {path}: it is compressed, to {unpacked:,} bytes unpacked, and PyTorch compresses "
+            "no tensors"
+        )
+    # Which of two files of one name is read differs between zip libraries, so checks could be evaded.
+    if len(set(names)) < len(names):
+        raise UserError(f"cannot read {path}: it holds two files of one name")
+    if bad:
+        raise UserError(
+            f"cannot read {path}: {bad} in it is damaged (wrong check sum); download or copy it again"
+        )
+    return any(entry.filename.endswith("/constants.pkl") for entry in entries)
+
+
+def _scan(path: Path, zipped: bool) -> None:
+    """Refuses what would keep PyTorch's own reader busy for ever; see `pickles.scan`."""
+    size = path.stat().st_size
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            data = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            pickles.scan(io.BytesIO(archive.read(data)), size)
+        return
+    with path.open("rb") as file:
+        for _ in range(LEGACY_PICKLES):
+            if file.tell() < size:
+                pickles.scan(file, size)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if not head:
+        return "the file is empty"
+    if head == b"PK\x03\x04" and not zipfile.is_zipfile(path):
+        return "the file is cut short (its zip directory is missing); download or copy it again"
+    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if refused:
+        return (
+            f"it asks for {refused[1]}, and only tensors and plain values are read, since anything "
+            "else could run code; save its state dict instead"
+        )
+    return "it is cut short, damaged, or not a PyTorch checkpoint"
+
+
+class _ToNumpy:
+    """Turns tensors into arrays and namespaces into dictionaries, each object once.
+
+    A small file can name one list, or one piece of memory, very many times; what comes out stays within
+    what the file can hold.
+    """
+
+    def __init__(self, torch: ModuleType, path: Path):
+        self._torch, self._path = torch, path
+        self._left = 2 * path.stat().st_size  # weights that share memory may count twice
+        self._done: dict[int, Any] = {}
+
+    def convert(self, value: Any) -> Any:
+        if id(value) not in self._done:
+            # The value is kept beside its result: an id is only good while its object lives.
+            self._done[id(value)] = (value, self._convert(value))
+        return self._done[id(value)][1]
+
+    def _convert(self, value: Any) -> Any:
+        if isinstance(value, self._torch.Tensor):
+            self._left -= value.numel() * value.element_size()
+            if self._left < 0:
+                raise UserError(f"{self._path} claims tensors larger than the file")
+            value = value.detach()
+            return (value.float() if value.dtype == self._torch.bfloat16 else value).numpy()
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if isinstance(value, Mapping):
+            return {key: self.convert(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.convert(item) for item in value)
+        return value

@@ -1,0 +1,122 @@
+"""The config of an adaptation in sections; `configs/default.py` explains every field."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import jax
+
+from nada_jax.adaptation.balancing import Balancing
+from nada_jax.adaptation.freezing.optimizer import Optimizer
+from nada_jax.adaptation.freezing.table import Freeze
+from nada_jax.adaptation.steering import Text
+from nada_jax.adaptation.terms import TERMS, Term
+from nada_jax.adaptation.views import ClipSettings
+from nada_jax.adaptation.watch import Stop
+from nada_jax.devices.mesh import MeshShape
+from nada_jax.devices.processes import Distributed
+from nada_jax.errors import UserError
+from nada_jax.runs.grids import Samples
+from nada_jax.runs.training import Schedule
+from nada_jax.settings import Count, NonNegative, Precision, Section, Seed, Share, need, one_of
+
+LEADING = [name for name, term in TERMS.items() if term.leads]
+
+# Noise of the source and of the adapted generator, from two keys.
+NOISES: dict[str, Callable[[jax.Array, jax.Array], tuple[Any, Any]]] = {
+    "independent": lambda a, b: (a, b),  # as the official twin generators
+    "shared": lambda a, b: (a, a),
+    "const": lambda a, b: ("const", "const"),
+    "none": lambda a, b: ("none", "none"),
+}
+
+
+class Loss(Section, name="loss"):
+    """The factor lambda of each term, a field for each row of the table; 0 leaves the term out."""
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """The factors above 0, by term."""
+        factors = {name: getattr(self, name) for name in TERMS}
+        return {name: factor for name, factor in factors.items() if factor}
+
+    def active(self, *kinds: str) -> dict[str, Term]:
+        """The terms with a factor above 0 that see one of these kinds."""
+        return {name: TERMS[name] for name in self.factors if TERMS[name].sees in kinds}
+
+    def check(self) -> None:
+        """At least one term has to lead."""
+        if not any(name in self.factors for name in LEADING):
+            raise UserError(
+                f"{', '.join(map(self.path, LEADING))} are 0; expected one above 0: the other terms only "
+                "keep images as they are"
+            )
+
+
+class TermSettings(Section):
+    """What the terms need of a config: their factors, and the sections of those that have one."""
+
+    def check(self) -> None:
+        """Networks have to be given where they are needed."""
+        for name, term in self.loss.active("network").items():
+            file, field = getattr(self, name).weights, f"{name}.weights"
+            need(file != "", field, file, f"{term.network.what}, which loss.{name} needs")
+
+    def load_networks(self) -> dict[str, Any]:
+        """The networks of the active terms, by term; UserError where one cannot be loaded."""
+        return {
+            name: term.network.load(getattr(self, name).weights, f"{name}.weights")
+            for name, term in self.loss.active("network").items()
+        }
+
+
+def _section(name: str, term: Term) -> type[Section] | None:
+    """A term's section of the config; that of a network says where its weights are."""
+    return Section.extended({"weights": str}, name) if term.network else term.section
+
+
+# The table of terms says which factors and sections there are: a new row needs no change here.
+Loss = Loss.extended(dict.fromkeys(TERMS, NonNegative))
+TermSettings = TermSettings.extended(
+    {"loss": Loss}
+    | {name: section for name, term in TERMS.items() if (section := _section(name, term))}
+)
+
+
+class GeneratorSettings(Section, name="generator"):
+    """The source generator, and how it draws; `config.generator`."""
+
+    weights: str
+    noise: Annotated[str, one_of(NOISES)]
+    mixing: Share
+
+
+class StepSettings(TermSettings):
+    """All of a config that the step reads: static choices, explained in `configs/default.py`."""
+
+    batch_size: Count
+    ema: NonNegative
+    low_memory: bool
+    generator: GeneratorSettings
+    clip: ClipSettings
+    balancing: Balancing
+    freeze: Freeze
+    optimizer: Optimizer
+
+
+class Settings(StepSettings, Schedule):
+    """All of `configs/default.py`."""
+
+    task: str
+    seed: Seed
+    precision: Precision
+    text: Text
+    stop: Stop
+    mesh: MeshShape
+    distributed: Distributed
+    samples: Samples
+
+    @property
+    def batches(self) -> dict[str, int]:
+        """The batches that the devices share, by field."""
+        chosen = {"freeze.batch_size": self.freeze.batch_size} if self.freeze.chooses else {}
+        return {"batch_size": self.batch_size} | chosen

@@ -1,0 +1,104 @@
+"""The terms of the loss: one table, which the step, the config, the plots and the metrics read.
+
+A term is added by its function in `nada_jax.losses`, a row here and its factor in `configs/default.py`; a term with a
+network of its own also names the section of the config that says where its weights are.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import jax
+
+from nada_jax.losses import clip as clip_losses
+from nada_jax.losses import identity, pixel
+from nada_jax.models.irse import Irse50
+from nada_jax.settings import Rule, Section
+from nada_jax.weights import loading
+
+FRACTION = Rule(lambda x: 0 < x <= 1, "a share above 0, up to 1")
+
+
+class Patch(Section, name="patch"):
+    """The crops of the term "patch"; `config.patch`."""
+
+    fraction: Annotated[float, FRACTION]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network that a term needs; `config.TERM.weights` is its file.
+
+    Attributes:
+      what: the network in words.
+      load: (file, name of the field) -> the network.
+    """
+
+    what: str
+    load: Callable[[str, str], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A row of the table.
+
+    Attributes:
+      loss: gives a loss for each image, [b], from what the term sees:
+      sees: "images": loss(source, adapted) of images [b, h, w, 3];
+        "network": loss(network, source, adapted) of the same;
+        "features": loss(source, adapted, targets) of unit CLIP features [b, d], summed over the CLIPs by weight;
+        "crops": the same of crops from equal places.
+      leads: whether it draws images towards the target; the others hold them back.
+      section: its own section of the config, which bears its name, if any.
+      network: the network that it needs, if any.
+    """
+
+    loss: Callable[..., jax.Array]
+    sees: str
+    leads: bool = False
+    section: type[Section] | None = None
+    network: Network | None = None
+
+
+def _identity(network: Irse50, source: jax.Array, adapted: jax.Array) -> jax.Array:
+    return identity.identity(network.embed_images(source), network.embed_images(adapted))
+
+
+TERMS = {
+    "l2": Term(pixel.l2, "images"),
+    "lpips": Term(
+        lambda vgg, source, adapted: vgg.lpips(source, adapted),
+        "network",
+        network=Network(
+            "a VGG-16 with the layers of LPIPS",
+            lambda path, field: loading.load_lpips(path, field=field),
+        ),
+    ),
+    "identity": Term(
+        _identity,
+        "network",
+        network=Network(
+            "an irse50", lambda path, field: loading.load_model(Irse50, path, field=field)
+        ),
+    ),
+    "directional": Term(
+        lambda s, a, targets: clip_losses.directional(s, a, targets.direction),
+        "features",
+        leads=True,
+    ),
+    "global_": Term(
+        lambda s, a, targets: clip_losses.global_(a, targets.target), "features", leads=True
+    ),
+    "manifold": Term(
+        lambda s, a, targets: clip_losses.manifold(s, a, targets.cosine), "features", leads=True
+    ),
+    "angle": Term(lambda s, a, targets: clip_losses.angle(s, a), "features"),
+    "patch": Term(
+        lambda s, a, targets: clip_losses.patch(s, a, targets.parts),
+        "crops",
+        leads=True,
+        section=Patch,
+    ),
+}
+OF_CLIPS = ("features", "crops")  # what terms see through the CLIPs
+LEADING = [name for name, term in TERMS.items() if term.leads]

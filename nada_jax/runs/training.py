@@ -1,0 +1,233 @@
+"""A run of many steps: one owner of metrics, progress, checkpoints, signals and the end."""
+
+import math
+import shutil
+import time
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from nada_jax.devices import processes
+from nada_jax.errors import UserError
+from nada_jax.runs import metrics
+from nada_jax.runs.checkpoints import Checkpoints
+from nada_jax.runs.progress import Progress
+from nada_jax.runs.signals import EXIT, Signals
+from nada_jax.runs.workdir import Run
+from nada_jax.settings import Count, Section
+
+# Metrics that have to be finite, and how messages call them.
+FINITE = {"loss": "loss", "norm": "norm of the parameters"}
+
+
+class Schedule(Section):
+    """When a run of many steps does what; the fields stand at the top of its config."""
+
+    steps: Count
+    log_every: Count
+    checkpoint_every: Count
+    sample_every: Count
+    resume: bool
+    overwrite: bool
+
+
+def every(step: int, n: int) -> bool:
+    """Whether something that happens every n steps happens after this one; with n = 0 it never does."""
+    return n > 0 and step % n == 0
+
+
+class TrainingRun(Run):
+    """A run of many steps; see `steps` for the loop that it serves.
+
+    Args:
+      config, workdir, free: see `Run`.
+      schedule: when what is done.
+      results: names of the files and folders that the run writes; `overwrite` deletes these and nothing else.
+      intervals: further numbers of steps after which metrics are needed on the host.
+
+    Raises:
+      UserError: another run stands in the workdir, or this one does and `resume` is False.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        schedule: Schedule,
+        *,
+        free: Collection[str],
+        results: Collection[str],
+        intervals: Iterable[int] = (),
+    ):
+        self.schedule, self.results = schedule, results
+        own = schedule.log_every, schedule.checkpoint_every, schedule.sample_every
+        self.intervals = (*own, *intervals)
+        self.step = 0  # the last one that was begun
+        self.rows: list[
+            dict[str, Any]
+        ] = []  # metrics of all steps, those of earlier parts included
+        self.notes: dict[str, Any] = {}  # what the rows of all further steps say besides
+        self.reason = ""  # why the run ends before its last step
+        self.interrupted = 0  # the signal that ended it
+        self._signals = Signals()
+        # Steps whose metrics are still on the device: number, metrics, notes.
+        self._pending: list[tuple[int, Any, dict[str, Any]]] = []
+        self._unwritten: list[dict[str, Any]] = []
+        self._clock = 0.0
+        remedy = "give another --workdir, or --config.overwrite=True to delete that run"
+        super().__init__(config, workdir, free=free, remedy=remedy)
+
+    def refuse_other(self) -> None:
+        """As `Run`, but `overwrite` takes any workdir, and without `resume` there must be no run."""
+        if self.schedule.overwrite:
+            return
+        if not self.schedule.resume and self.earlier is not None:
+            raise UserError(
+                f"resume is False, but {self.directory} holds a run already; {self.remedy}"
+            )
+        super().refuse_other()
+
+    def begin_from(self, tree: Any) -> Any:
+        """Begins the run, or continues it from its last checkpoint.
+
+        Args:
+          tree: what checkpoints hold, as before the first step; it has an integer `step`.
+
+        Returns:
+          The tree, or that of the last checkpoint.
+
+        Raises:
+          UserError: the checkpoint does not fit, or is beyond the last step.
+        """
+        if self.schedule.overwrite:
+            processes.alone(self._delete_results)
+        self.checkpoints = Checkpoints(self.path("checkpoints"))
+        if (last := self.checkpoints.latest()) is not None:
+            tree, self.step = self.checkpoints.restore(last, tree), last
+        total = self.schedule.steps
+        if self.step > total:
+            raise UserError(
+                f"steps is {total}, but {self.directory} holds a run of {self.step} steps"
+            )
+        self.begin()
+        earlier = metrics.read(self.path("metrics.jsonl"))
+        self.rows = [row for row in earlier if row["step"] <= self.step]
+        self.write_metrics(self.rows)
+        silent = jax.process_index() > 0
+        self.progress = Progress(total, self.step, self.schedule.log_every, silent)
+        self.say = self.progress.say
+        return tree
+
+    def __enter__(self) -> "TrainingRun":
+        self._signals.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        """Leaves the terminal, the signals and the threads of checkpoints as they were."""
+        self._signals.__exit__(*error)
+        self.checkpoints.__exit__(*error)
+        self.progress.__exit__(*error)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the step that runs is the last one by plan, or by `finish`."""
+        return self.step >= self.schedule.steps or bool(self.reason)
+
+    def steps(self) -> Iterator[int]:
+        """The numbers of the steps to be done, until the run is finished or interrupted.
+
+        The body of the loop calls the step, `record`, and then what is `due`.
+        """
+        while not (self.finished or self.interrupted):
+            if not self._pending:
+                self._clock = time.perf_counter()
+            self.step += 1
+            yield self.step
+            self._write_rows()
+
+    def record(self, values: Any) -> None:
+        """Takes the metrics of a step: scalars, or bool [n] for a choice out of n.
+
+        They are fetched from the device when something needs them, so that the host does not wait for every step.
+
+        Raises:
+          UserError: one of `FINITE` is not finite; the rows of the steps before are written.
+        """
+        self._pending.append((self.step, values, dict(self.notes)))
+        meeting = self.step == 1 or self.finished
+        meeting |= any(every(self.step, n) for n in self.intervals)
+        self.interrupted = self._signals.agreed(meeting)
+        if meeting or self.interrupted:
+            self._fetch()
+
+    def note(self, **values: Any) -> None:
+        """Adds to the row of the step whose metrics were fetched last."""
+        self.rows[-1] |= values
+
+    def finish(self, reason: str) -> None:
+        """Makes this step the last one, for a reason in words; "" is none."""
+        self.reason = reason
+
+    def due(self, n: int) -> bool:
+        """Whether what is done every n steps, and after the last one, is to be done now."""
+        return self.finished or every(self.step, n)
+
+    def save(self, tree: Any) -> None:
+        """Writes a checkpoint, and the metrics up to it."""
+        self._write_rows()
+        self.checkpoints.save(self.step, tree)
+
+    def exit_code(self) -> int:
+        """Says how the loop ended, if not as planned; 0, or that of the signal that interrupted it."""
+        if self.interrupted:
+            overwriting = self.schedule.overwrite
+            without = " with --config.overwrite=False" if overwriting else ""
+            self.say(
+                f"stopped at step {self.step} with a checkpoint; the same command{without} continues there"
+            )
+            return EXIT + self.interrupted
+        if self.reason:
+            self.say(f"finished after step {self.step}: {self.reason}")
+        return 0
+
+    def _delete_results(self) -> None:
+        for name in self.results:
+            path = self.path(name)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _fetch(self) -> None:
+        """Waits for the metrics of the pending steps and makes rows of them."""
+        values = jax.device_get([values for _, values, _ in self._pending])
+        ms = (time.perf_counter() - self._clock) * 1000 / len(values)
+        for (step, _, notes), row in zip(self._pending, values, strict=True):
+            numbers = {name: _plain(value) for name, value in row.items()}
+            row = {"step": step} | numbers | notes | {"ms": round(ms, 2)}
+            if wrong := [name for name in FINITE if not math.isfinite(row[name])]:
+                self._write_rows()
+                self._refuse(row, wrong[0])
+            self.rows.append(row)
+            self._unwritten.append(row)
+        self.progress.advance(len(values), row["loss"], row["ms"])
+        self._pending = []
+
+    def _refuse(self, row: dict[str, Any], name: str) -> None:
+        last = self.checkpoints.latest()
+        left = "there is none yet" if last is None else str(self.checkpoints.path(last))
+        raise UserError(
+            f"the {FINITE[name]} is {row[name]} at step {row['step']}; last good checkpoint: {left}; a smaller "
+            "optimizer.lr, or precision=float32, may help"
+        )
+
+    def _write_rows(self) -> None:
+        if self._unwritten:
+            self.append_metrics(self._unwritten)
+            self._unwritten = []
+
+
+def _plain(value: np.ndarray) -> float | list[int]:
+    """A scalar as a number, a choice as the indices that it names."""
+    return np.flatnonzero(value).tolist() if value.ndim else float(value)

@@ -1,0 +1,68 @@
+"""Plots."""
+
+import numpy as np
+from PIL import Image
+
+from nada_jax.runs import plots
+
+
+def test_the_heat_map_shows_which_latents_were_chosen(tmp_path):
+    rows = [{"step": k, "chosen": [0, 3] if k <= 75 else [1]} for k in range(1, 151)]
+    plots.plot_choice(rows, "abcd", tmp_path / "layers.png")
+    with Image.open(tmp_path / "layers.png") as image:
+        picture = np.asarray(image.convert("L"), float)
+    # Inside of the axes, in the first and in the second half of the steps, from latent 3 down to latent 0.
+    rows_of = [int(len(picture) * (0.1 + 0.78 * (i + 0.5) / 4)) for i in range(4)]
+    early, late = (picture[rows_of, int(picture.shape[1] * x)] for x in (0.4, 0.5))
+    assert (early > 128).tolist() == [True, False, False, True]
+    assert (late > 128).tolist() == [False, False, True, False]
+
+
+def test_the_plot_shows_the_loss_and_every_term(tmp_path):
+    rows = [
+        {"step": k, "loss": 2.0 / k, "directional": 1.0 / k, "l2": 1.0 / k, "norm": 9.0, "ms": 5.0}
+        for k in range(1, 30)
+    ]
+    drawn = {"terms": ["directional", "l2", "patch"], "held_out": ["similarity"]}
+    plots.plot_losses(rows, tmp_path / "all.png", "photo -> sketch", **drawn)
+    plots.plot_losses(rows[:1], tmp_path / "one.png", "one step", **drawn)
+    weighed = [row | {"weight_l2": row["step"] / 30} for row in rows]
+    plots.plot_losses(weighed, tmp_path / "weighed.png", "photo -> sketch", **drawn)
+    # A metric that is no term is not drawn.
+    noted = [row | {"speed": 1e6} for row in rows]
+    plots.plot_losses(noted, tmp_path / "noted.png", "photo -> sketch", **drawn)
+    assert (tmp_path / "noted.png").read_bytes() == (tmp_path / "all.png").read_bytes()
+    measured = [*rows[:-1], rows[-1] | {"similarity": 0.5}]
+    plots.plot_losses(measured, tmp_path / "measured.png", "photo -> sketch", **drawn)
+    heights = []
+    for name in ("all", "one", "weighed", "measured"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            heights.append(image.height)
+    assert heights[0] == heights[1] < heights[2] == heights[3]
+    with Image.open(tmp_path / "all.png") as image:
+        colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
+    lines = {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C)}  # of three curves
+    assert lines <= {tuple(colour) for colour in colours.tolist()}
+
+
+def test_intervals_are_drawn_where_they_lie_a_panel_for_each_group(tmp_path):
+    def cell(x, y):
+        return {m: {"value": v, "low": v - 0.1, "high": v + 0.1} for m, v in (("x", x), ("y", y))}
+
+    groups = {"one": {"a": cell(0.0, 0.0), "b": cell(1.0, 1.0)}, "two": {"c": cell(0.0, 1.0)}}
+    groups["empty"] = {"no y": {"x": cell(0, 0)["x"]}}
+    plots.plot_intervals(groups, "x", "y", tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as image:
+        picture = np.asarray(image.convert("RGB"), int)
+
+    def find(colour, half):
+        """Places of so coloured pixels of the left or right half, from its upper left corner."""
+        width = picture.shape[1] // 2
+        part = picture[: len(picture) // 2, half * width : (half + 1) * width]
+        return np.argwhere(np.abs(part - colour).sum(axis=-1) < 30)
+
+    blue, orange = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)
+    a, b, c = (find(*at).mean(axis=0) for at in ((blue, 0), (orange, 0), (blue, 1)))
+    assert a[0] > b[0] + 50 and a[1] < b[1] - 50  # a below and left of b
+    assert abs(c[0] - b[0]) < 30 and abs(c[1] - a[1]) < 60  # c as high as b, as far left as a
+    assert not len(find(orange, 1))
