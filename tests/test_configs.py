@@ -1,15 +1,49 @@
-"""Every config starts, and every variant says what it needs."""
+"""Every config starts, and has the fields that its task reads."""
 
 import dataclasses
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nada_jax import settings, trees
 from nada_jax.errors import UserError
-from nada_jax.weights import registry
+from nada_jax.weights import fetching, registry
 
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))
+# Task -> fields that make it small, and a file that it then writes.
+ADAPT = {"steps": 1, "batch_size": 1, "samples.count": 1}
+EVALUATE = {"samples": 8, "batch_size": 8, "clusters": 2, "bootstrap": 10}
+SMALL = {
+    "adapt": (ADAPT, "samples/*.png"),
+    "sample": ({"rows": 1, "columns": 1}, "samples/*.png"),
+    "evaluate": (EVALUATE, "evaluation.json"),
+    "benchmark": ({"minutes": 0.0}, "benchmark.json"),
+    "weights": ({}, "weights.json"),
+    "compare": (
+        {"only": "late"}
+        | {f"adapt.{field}": value for field, value in ADAPT.items()}
+        | {f"evaluate.{field}": value for field, value in EVALUATE.items()},
+        "compare.html",
+    ),
+}
+
+
+def load(name, variant=""):
+    """A config, and the module of its task."""
+    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    return config, importlib.import_module(f"nada_jax.tasks.{config.task}")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fields_are_those_that_the_task_reads(name):
+    config, task = load(name)
+    free = [field for field, hint in settings.hints(task.Settings).items() if hint is Any]
+    fields = {field for field in settings.fields(task.Settings) if field not in free}
+    flat = trees.flatten({field: x for field, x in config.to_dict().items() if field not in free})
+    assert fields == set(flat)
+    task.Settings.read(config)
 
 
 # configs/scaling.py has to be the first that starts JAX: see tests/tasks/test_scaling.py. The recipes are run whole
@@ -18,47 +52,30 @@ CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").g
     "name", [name for name in CONFIGS if name != "scaling" and not name.startswith("nada_")]
 )
 def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip, quick_compile):
-    config = importlib.import_module(f"configs.{name}").get_config()
-    if config.task == "adapt":
-        config.steps = config.batch_size = config.samples.count = 1
-    elif config.task == "sample":
-        config.rows = config.columns = 1
-    elif config.task == "evaluate":
-        config.samples = config.batch_size = 8
-        config.clusters, config.bootstrap = 2, 10
-    elif config.task == "compare":
-        config.only = "late"
-        config.adapt.steps = config.adapt.batch_size = config.adapt.samples.count = 1
-        config.adapt.generator.weights, config.adapt.clip.models = str(tiny_file), (str(tiny_clip),)
-        config.evaluate.samples = config.evaluate.batch_size = 8
-        config.evaluate.clusters, config.evaluate.bootstrap = 2, 10
-    elif config.task == "benchmark":
-        config.minutes = 0.0
-    task = importlib.import_module(f"nada_jax.tasks.{config.task}")
+    config, task = load(name)
+    fields, result = SMALL[config.task]
+    if config.task == "compare":
+        fields = fields | {
+            "adapt.generator.weights": str(tiny_file),
+            "adapt.clip.models": (str(tiny_clip),),
+        }
+    config.update_from_flattened_dict(fields)
     assert task.run(config, tmp_path) == 0
-    results = {
-        "weights": "weights.json",
-        "benchmark": "benchmark.json",
-        "evaluate": "evaluation.json",
-        "compare": "compare.html",
-    }
-    result = results.get(config.task, "samples/*.png")
     assert list(tmp_path.glob(result))
 
 
 @pytest.mark.parametrize(
     "name", [name for name in CONFIGS if name == "default" or name.startswith("nada_")]
 )
-def test_the_ffhq_variant_asks_for_the_official_generator(name, tmp_path, monkeypatch):
+def test_the_ffhq_variant_needs_the_official_generator(name, tmp_path, monkeypatch):
     monkeypatch.setenv("NADA_JAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(registry, "ATTEMPTS", 1)
+    monkeypatch.setattr(fetching, "ATTEMPTS", 1)
     offline = dataclasses.replace(
         registry.GENERATORS["ffhq1024"], url="http://127.0.0.1:9/ffhq.pkl"
     )
     monkeypatch.setitem(registry.GENERATORS, "ffhq1024", offline)
-    config = importlib.import_module(f"configs.{name}").get_config("ffhq")
+    config, task = load(name, "ffhq")
     assert all(model.startswith("openai/clip-vit-base-patch") for model in config.clip.models)
-    task = importlib.import_module(f"nada_jax.tasks.{config.task}")
     with pytest.raises(UserError, match=f"put it at {tmp_path}/ffhq.pkl"):
         task.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -109,12 +109,8 @@ def differences(pair: Pair) -> dict[str, float]:
     """
     state, frozen, run_key, twin = pair
     settings = twin.workload.settings
-    # Scores are differences of nearly equal numbers: of fewer latents each moves further.
-    settings = dataclasses.replace(
-        settings,
-        generator=dataclasses.replace(settings.generator, noise="const"),
-        freeze=dataclasses.replace(settings.freeze, batch_size=settings.batch_size),
-    )
+    generator = dataclasses.replace(settings.generator, noise="const")
+    settings = dataclasses.replace(settings, generator=generator)
     shape = settings.batch_size, frozen.generator.architecture.z_dim
     z = np.random.default_rng(0).standard_normal(shape, np.float32)
 

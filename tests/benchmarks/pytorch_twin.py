@@ -195,16 +195,17 @@ class Twin:
         """How far each latent of ws [n, l, w_dim] moves, Gal et al. 2022, section 4.3: [l]."""
         for key in self.labels:
             self.adapted[key].requires_grad_(False)
-        moved = ws.clone().requires_grad_()
-        optimizer = torch.optim.SGD([moved], lr=0.01)
+        # The way from ws rather than the place: a difference of nearly equal numbers would be rounded.
+        way = torch.zeros_like(ws).requires_grad_()
+        optimizer = torch.optim.SGD([way], lr=0.01)
         for _ in range(self.workload.settings.freeze.iterations):
             with self.autocast():
-                images = synthesize(self.adapted, moved, noise)
+                images = synthesize(self.adapted, ws + way, noise)
                 loss = sum((1 - guide.embed(images) @ guide.bare).mean() for guide in self.guides)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return (moved.detach() - ws).abs().mean(dim=(0, 2))
+        return way.detach().abs().mean(dim=(0, 2))
 
     def train_only(self, chosen: set[str]) -> None:
         """Lets the parameters train whose label is among the chosen; the others rest."""
