@@ -40,6 +40,7 @@ def apply(
     """
     count, results = len(arrays[0]), []
     for rows in split(count, size):
+        # To the host at once: results of thousands of images would fill the memory of a device.
         results.append(jax.device_get(function(*(array[rows] for array in arrays))))
         if report is not None:
             report(min(len(results) * size, count), count)

@@ -77,6 +77,7 @@ class Section:
     def __init_subclass__(cls, name: str = "", **named: Any):
         super().__init_subclass__(**named)
         cls.name = name
+        # Here rather than by a decorator, so that no section can forget to be frozen.
         dataclasses.dataclass(frozen=True)(cls)
 
     @classmethod
@@ -87,6 +88,7 @@ class Section:
           fields: field -> type.
           name: of the section; by default that of this class.
         """
+        # dataclasses.make_dataclass would apply the decorator a second time, which frozen classes refuse.
         body = {
             "__annotations__": dict(fields),
             "__module__": cls.__module__,
@@ -137,13 +139,14 @@ class Section:
         rules = ()
         if typing.get_origin(hint) is Annotated:
             hint, *rules = typing.get_args(hint)
+        # A rule describes the value better than its type does: "one of none, late" rather than "a text".
         expected = rules[-1].expected if rules else _described(hint)
         self.need(_has_type(value, hint), field, expected)
         for rule in rules:
             self.need(rule.good(value), field, rule.expected)
 
 
-@functools.cache
+@functools.cache  # resolving types is slow, and a comparison reads hundreds of sections
 def hints(section: type[Section]) -> dict[str, Any]:
     """Field -> type of a section, rules included."""
     known = typing.get_type_hints(section, include_extras=True)

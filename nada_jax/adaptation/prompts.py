@@ -136,6 +136,7 @@ def targets(clip: Clip, source: str, target: str, *, parts: bool = False) -> Tar
     _check_pair(source, target)
     framed = [template.format(text) for text in (source, target) for template in TEMPLATES]
     found = clip.embed_texts([*framed, f"a {target}", target])
+    # Directions of single templates are averaged, and normalised last, as in the official code.
     of_source, of_target = found[:-2].reshape(2, len(TEMPLATES), -1)
     return Targets(
         direction=unit(jnp.mean(of_target - of_source, axis=0)),
@@ -187,6 +188,7 @@ def blend(wanted: Sequence[Targets], factors: Sequence[float]) -> Targets:
             )
         return unit(total)
 
+    # A cosine says how far to go; targets that are avoided set no distance.
     towards = [max(factor, 0) for factor in factors]
     cosine = sum(f * t.cosine for f, t in zip(towards, wanted, strict=True)) / sum(towards)
     whole = jax.tree.map(sum_up, *(t.replace(cosine=None) for t in wanted))

@@ -59,12 +59,13 @@ def select(
         if parts == 1 or not settings.low_memory:
             return loss_of(params, ws, noise)
 
-        @jax.checkpoint
+        @jax.checkpoint  # or the loop below would keep the activations of all parts for its gradient
         def part(numbered):
             i, ws = numbered
             own = noise if isinstance(noise, str) else jax.random.fold_in(noise, i)
             return loss_of(params, ws, own)
 
+        # Every `parts`-th image: each part then has images of every device.
         pieces = ws.reshape(-1, parts, *ws.shape[1:]).swapaxes(0, 1)
         return jnp.mean(jax.lax.map(part, (jnp.arange(parts), pieces)))
 

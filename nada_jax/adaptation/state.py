@@ -61,6 +61,7 @@ def init_state(
 ) -> TrainState:
     """The state before the first step: the adapted generator draws as the source does."""
     freeze, balancing = settings.freeze, settings.balancing
+    # A copy where it is the parameters themselves: the step takes over the memory of its state.
     trained = freeze.row.prepare(generator.params, freeze, jax.random.key(seed))
     chosen = None
     if freeze.chooses:

@@ -95,9 +95,10 @@ class Steering:
         self.clips, self.clip_weights = tuple(clips), tuple(weights)
         self.texts = [*([] if text.target_images else [text.target]), *text.others]
         self.examples = self._examples()
-        self._known: dict[str, tuple[Targets, ...]] = {}
+        self._known: dict[str, tuple[Targets, ...]] = {}  # the same text is often chosen again
         if text.read_every:
             words = vocabulary.read(text.vocabulary)
+            # A source equal to the target has no direction.
             self.words = [word for word in words if word not in self.texts]
 
     def targets(self, source: str) -> tuple[Targets, ...]:
@@ -138,6 +139,7 @@ class Steering:
         source, target = self.text.source_images, self.text.target_images
         if not target:
             return [[] for _ in self.clips]
+        # Read once, as large as the CLIP with the largest input; the others shrink it.
         size = max(clip.image_size for clip in self.clips)
         before = (
             images.stream(source, size, field="text.source_images")

@@ -40,6 +40,7 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, frozen: Frozen, run_key: jax.Array):
+        # Arrays that are split to save memory are whole within the step, and the batch is split instead.
         frozen, trained = meshes.gather((frozen, state.trained), mesh)
         key = jax.random.fold_in(run_key, state.step)
         latent_key, selection_key, loss_key = jax.random.split(key, 3)
@@ -62,6 +63,7 @@ def make_train_step(
         (total, terms), gradients = gradient(
             trained, state.log_weights, frozen, ws, loss_key, settings
         )
+        # The weights of this loss, before their update.
         weights = {f"weight_{name}": jnp.exp(log) for name, log in state.log_weights.items()}
         state = update(state, gradients, chosen, optimizer, settings)
         # A norm that is not finite, or huge, shows an update that went wrong; the loss would a step later.
@@ -115,6 +117,7 @@ def guidance(
     """
     view_key, crop_key = jax.random.split(key)
     active, means = settings.loss.active, {}
+    # On whole images: views are for what can be pleased by specks, which these terms cannot.
     for name, term in active("images").items():
         means[name] = jnp.mean(term.loss(*images))
     for name, term in active("network").items():
@@ -138,6 +141,7 @@ def guidance(
             mean = jnp.mean(term.loss(*seen[term.sees], targets))
             means[name] = means.get(name, 0) + weight * mean
     total = settings.balancing.total(means, settings.loss.factors, log_weights)
+    # The total is a sum over the CLIPs, as in the official code; what is reported is their mean.
     for name in active(*OF_CLIPS):
         means[name] = means[name] / sum(settings.clip.weights)
     return total, means

@@ -16,6 +16,7 @@ from nada_jax.models.irse import Irse50
 from nada_jax.settings import Rule, Section
 from nada_jax.weights import loading
 
+# The official crops of 510 pixels are a fraction of 1024; generators of other sizes need the fraction.
 FRACTION = Rule(lambda x: 0 < x <= 1, "a share above 0, up to 1")
 
 
@@ -64,6 +65,7 @@ def _identity(network: Irse50, source: jax.Array, adapted: jax.Array) -> jax.Arr
     return identity.identity(network.embed_images(source), network.embed_images(adapted))
 
 
+# In the order in which they are summed, which decides the last bits of the loss.
 TERMS = {
     "l2": Term(pixel.l2, "images"),
     "lpips": Term(

@@ -76,6 +76,7 @@ def draw(key: jax.Array, b: int, clip: ClipSettings) -> Views:
     scale = jax.random.uniform(keys[0], (b,), minval=1.0, maxval=zoom)
     spread = jnp.deg2rad(rotate) * jnp.array([-1, 1])
     angle = jax.random.uniform(keys[1], (b,), minval=spread[0], maxval=spread[1])
+    # How far the centre of a window of this size may lie from that of the image.
     room = (1 - 1 / scale[:, None]) / 2
     centre = 0.5 + room * jax.random.uniform(keys[2], (b, 2), minval=-1.0, maxval=1.0)
     centre += shift * jax.random.uniform(keys[3], (b, 2), minval=-1.0, maxval=1.0)
@@ -99,6 +100,7 @@ def show(images: jax.Array, views: Views) -> jax.Array:
             view.centre[1] * w + sin * rows + cos * columns - 0.5,
         ]
         sample = lambda x: jax.scipy.ndimage.map_coordinates(x, places, 1, mode)  # noqa: E731
+        # map_coordinates fills with 0 beyond the image: colours are measured from the background.
         background = 0 if view.color is None else view.color
         return jax.vmap(sample, -1, -1)(image - background) + background
 
@@ -140,6 +142,7 @@ def same_crops(key: jax.Array, images: Sequence[jax.Array], fraction: float) -> 
     Returns:
       For each batch [b, size, size, c].
     """
+    # Of a tiny generator a small fraction would round to no pixel.
     size = max(1, round(fraction * min(images[0].shape[1:3])))
     centers = crop_centers(key, *images[0].shape[:3], size)
     return [crops(batch, centers, size) for batch in images]

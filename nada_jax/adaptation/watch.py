@@ -52,6 +52,7 @@ class Watch:
     def __init__(self, stop: Stop, generator: Generator, clip: Clip, target: jax.Array):
         self.stop = stop
         self.clip, self.target, self.generator = clip, target, generator
+        # Fixed, so that measurements differ by the generator alone.
         self.ws = np.asarray(draw_latents(generator, jax.random.key(SEED), SAMPLES))
         self.diversity, _ = self._measure(generator)
 
@@ -62,6 +63,7 @@ class Watch:
           "diversity_kept", the mean CLIP distance of its images over that of the source's, and
           "similarity", the mean cosine to the target.
         """
+        # On one device: every process measures the same and so decides the same.
         whole = jax.device_get(meshes.whole(adapted.params, mesh))
         diversity, similarity = self._measure(self.generator.replace(params=whole))
         return {"diversity_kept": diversity / self.diversity, "similarity": similarity}
@@ -75,6 +77,7 @@ class Watch:
         return ""
 
     def _measure(self, generator: Generator) -> tuple[float, float]:
+        # In float64: a distance is 1 less a cosine near 1.
         found = np.asarray(_embed(self.clip, generator, self.ws), np.float64)
         once = np.ones((1, SAMPLES))
         diversity = statistics.pairwise(once, statistics.cosine_distances(found))[0]

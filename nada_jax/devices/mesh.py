@@ -49,6 +49,7 @@ def make_mesh(shape: MeshShape, batches: Mapping[str, int]) -> Mesh | None:
             f"these {devices} devices belong to {processes} hosts; give "
             f"distributed.coordinator={AUTO!r}, and start the program on each host"
         )
+    # Each device takes an equal part of every batch.
     common = math.gcd(*batches.values())
     fields = " and ".join(f"{field} {size}" for field, size in batches.items())
     if data == 0:
@@ -72,6 +73,7 @@ def make_mesh(shape: MeshShape, batches: Mapping[str, int]) -> Mesh | None:
 
 def mesh_of(devices: Sequence[jax.Device], fsdp: int = 1) -> Mesh:
     """Lays out devices, `fsdp` of them along the second axis."""
+    # XLA places what the step computes; only its arguments and the batch are placed by hand.
     axes = (AxisType.Auto, AxisType.Auto)
     return jax.make_mesh((len(devices) // fsdp, fsdp), (DATA, FSDP), axes, devices=devices)
 
@@ -100,6 +102,7 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
         return jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding), tree)
 
     def put(leaf):
+        # From the host: an array on one device cannot be sent to devices of other processes.
         host = np.asarray(leaf)
         return jax.make_array_from_callback(
             host.shape, _sharding(host.shape, mesh), host.__getitem__
@@ -124,6 +127,7 @@ def _sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     axes = [axis for axis, side in enumerate(shape) if side % fsdp == 0]
     if fsdp == 1 or not axes or math.prod(shape) < LARGE:
         return NamedSharding(mesh, PartitionSpec())
+    # The longest axis gives the parts with the least padding on TPUs.
     longest = max(axes, key=lambda axis: shape[axis])
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, FSDP))
 
@@ -143,6 +147,7 @@ def jit_step(step: Callable[..., Any], state: Any, mesh: Mesh | None) -> Callabl
     """
     shardings = None
     if mesh is not None:
+        # Stated, because XLA could lay the new state out otherwise, and the next step would compile anew.
         shardings = jax.tree.map(lambda x: x.sharding, state), NamedSharding(mesh, PartitionSpec())
     return jax.jit(step, donate_argnums=0, out_shardings=shardings)
 

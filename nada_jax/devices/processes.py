@@ -97,6 +97,7 @@ def _join(what: str, **address: Any) -> None:
         except Exception as error:  # of JAX, or of the cluster that it asks
             failures.append(error)
 
+    # In a thread, because JAX cannot be interrupted while it waits for the other processes.
     thread = threading.Thread(target=initialize, daemon=True)
     thread.start()
     thread.join(PATIENCE)
@@ -117,6 +118,7 @@ def require_same(settings: Mapping[str, Any]) -> None:
     if jax.process_count() == 1:
         return
     text = json.dumps(settings, sort_keys=True)
+    # Of equal length on all processes, as what they exchange has to be.
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     digests = multihost_utils.process_allgather(digest)
     if others := np.flatnonzero((digests != digests[0]).any(axis=1)).tolist():
@@ -145,17 +147,19 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
         result = function(*args)
     except (UserError, OSError) as error:
         failure = error
+    # Every process takes part in the exchange, whether it failed or not: the others would wait for it for ever.
     text = np.zeros(LONGEST, np.uint8)
     if failure is not None:
-        told = (str(failure) or type(failure).__name__).encode()[:LONGEST]
-        text[: len(told)] = np.frombuffer(told, np.uint8)
+        message = (str(failure) or type(failure).__name__).encode()[:LONGEST]
+        text[: len(message)] = np.frombuffer(message, np.uint8)
     texts = multihost_utils.process_allgather(text)
     if failure is not None:
         raise failure
     for process, text in enumerate(texts):
         if text.any():
-            told = bytes(text[text > 0]).decode(errors="ignore")
-            raise UserError(f"process {process}: {told}")
+            # The limit may have cut a character in two.
+            message = bytes(text[text > 0]).decode(errors="ignore")
+            raise UserError(f"process {process}: {message}")
     return result
 
 

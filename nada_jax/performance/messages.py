@@ -115,6 +115,7 @@ def collectives(program: str) -> list[tuple[str, int, int]]:
     """
     loops = set(re.findall(r"body=%?([\w.\-]+)", program))
     found, computation = [], ""
+    # HLO text has one instruction a line, and the name of a computation before its instructions.
     for line in program.splitlines():
         if opened := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
             computation = opened[1]

@@ -44,7 +44,7 @@ def milliseconds(
         if times and time.perf_counter() > deadline:
             break
         clock = time.perf_counter()
-        carry = jax.block_until_ready(call(carry))
+        carry = jax.block_until_ready(call(carry))  # or the time of dispatching would be measured
         if i >= warmup:
             times.append(1000 * (time.perf_counter() - clock))
     return times
@@ -172,6 +172,7 @@ def peak_flops(precision: str) -> float:
 
     Its arithmetic is JAX's default for the precision, as is that of the networks: TF32 for float32 on a GPU.
     """
+    # Large enough to keep all cores busy, small enough for a second of a CPU.
     side = 2048 if jax.default_backend() == "cpu" else 8192
     a, b = jax.random.normal(jax.random.key(0), (2, side, side), precision)
     product = jax.jit(jnp.matmul)
@@ -180,6 +181,7 @@ def peak_flops(precision: str) -> float:
 
 def bandwidth() -> float:
     """Bytes per second, read and written, of a pass over a large array, the best of its runs."""
+    # Far larger than any cache.
     size = 2**26 if jax.default_backend() == "cpu" else 2**28
     x = jax.random.normal(jax.random.key(0), (size,))
     moved = 2 * x.nbytes

@@ -163,6 +163,7 @@ def random_clip(name: str, key: jax.Array, precision: str = "float32") -> Clip:
         else jax.random.normal(jax.random.fold_in(key, i), shape) * 0.02
         for i, (path, shape) in enumerate(shapes)
     }
+    # The step reads targets, no texts.
     silent = clips.Tokenizer("none", 0, 1, encode=lambda text: [], decode=str)
     return clips.from_params(flat, CLIPS[name], name=name, precision=precision, tokenizer=silent)
 

@@ -47,8 +47,9 @@ class Checkpoints:
 
     def save(self, step: int, tree: Any) -> None:
         """Writes a checkpoint and returns when it is whole on disk."""
-        if step != self.latest():
+        if step != self.latest():  # orbax refuses to write a step twice
             self._manager.save(step, args=ocp.args.StandardSave(_named(tree)))
+            # Orbax writes in the background; the step that follows donates the memory of this state.
             self._manager.wait_until_finished()
 
     def restore(self, step: int, like: Any) -> Any:
@@ -67,7 +68,7 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _named(like))
         try:
             named = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except Exception as error:
+        except Exception as error:  # of orbax and of what it builds on; they have no common class
             raise UserError(
                 f"checkpoint {self.path(step)} does not fit this run or is damaged "
                 f"({type(error).__name__}); delete it, or use another --workdir"

@@ -37,7 +37,7 @@ class SampleGrid:
         self.run, self.mesh = run, mesh
         self.ws = jax.jit(latents)(meshes.whole(source, mesh))
         self.synthesize = jax.jit(lambda generator, ws: generator.synthesize(ws))
-        self.source_row = self._row(source)
+        self.source_row = self._row(source)  # drawn once: neither the source nor its latents change
 
     def name(self, step: int) -> str:
         """The file of a step, within the workdir."""

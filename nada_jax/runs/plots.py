@@ -75,7 +75,7 @@ def plot_choice(
     edges = rows[0]["step"] - 0.5 + np.append(starts, len(rows))
     shares = np.transpose([chosen[start : start + width].mean(axis=0) for start in starts])
     figure, (axes,) = _panels()
-    figure.set_figheight(max(4.5, 0.16 * len(names)))
+    figure.set_figheight(max(4.5, 0.16 * len(names)))  # inches; names stay legible
     drawn = axes.pcolormesh(
         edges, np.arange(len(names) + 1) - 0.5, shares, vmin=0, vmax=1, cmap="magma"
     )

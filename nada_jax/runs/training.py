@@ -105,6 +105,7 @@ class TrainingRun(Run):
         """
         if self.schedule.overwrite:
             processes.alone(self._delete_results)
+        # After the deletion above: orbax lists the checkpoints when it is made.
         self.checkpoints = Checkpoints(self.path("checkpoints"))
         if (last := self.checkpoints.latest()) is not None:
             tree, self.step = self.checkpoints.restore(last, tree), last
@@ -114,6 +115,7 @@ class TrainingRun(Run):
                 f"steps is {total}, but {self.directory} holds a run of {self.step} steps"
             )
         self.begin()
+        # A killed run may have written metrics beyond its last checkpoint; these steps are done again.
         earlier = metrics.read(self.path("metrics.jsonl"))
         self.rows = [row for row in earlier if row["step"] <= self.step]
         self.write_metrics(self.rows)
@@ -143,6 +145,7 @@ class TrainingRun(Run):
         The body of the loop calls the step, `record`, and then what is `due`.
         """
         while not (self.finished or self.interrupted):
+            # Steps are dispatched without waiting, so that only whole batches of them can be timed.
             if not self._pending:
                 self._clock = time.perf_counter()
             self.step += 1
@@ -158,6 +161,7 @@ class TrainingRun(Run):
           UserError: one of `FINITE` is not finite; the rows of the steps before are written.
         """
         self._pending.append((self.step, values, dict(self.notes)))
+        # The first step shows a loss that is wrong from the start.
         meeting = self.step == 1 or self.finished
         meeting |= any(every(self.step, n) for n in self.intervals)
         self.interrupted = self._signals.agreed(meeting)
@@ -178,6 +182,7 @@ class TrainingRun(Run):
 
     def save(self, tree: Any) -> None:
         """Writes a checkpoint, and the metrics up to it."""
+        # Metrics first: a run that is killed in between then has all rows up to its last checkpoint.
         self._write_rows()
         self.checkpoints.save(self.step, tree)
 
@@ -185,6 +190,7 @@ class TrainingRun(Run):
         """Says how the loop ended, if not as planned; 0, or that of the signal that interrupted it."""
         if self.interrupted:
             overwriting = self.schedule.overwrite
+            # With `overwrite` the same command would delete what it has just saved.
             without = " with --config.overwrite=False" if overwriting else ""
             self.say(
                 f"stopped at step {self.step} with a checkpoint; the same command{without} continues there"
@@ -206,6 +212,7 @@ class TrainingRun(Run):
         for (step, _, notes), row in zip(self._pending, values, strict=True):
             numbers = {name: _plain(value) for name, value in row.items()}
             row = {"step": step} | numbers | notes | {"ms": round(ms, 2)}
+            # Rows before the wrong one are kept, and it is not written: no later checkpoint holds its step.
             if wrong := [name for name in FINITE if not math.isfinite(row[name])]:
                 self._write_rows()
                 self._refuse(row, wrong[0])

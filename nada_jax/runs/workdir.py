@@ -39,6 +39,7 @@ class Run:
         self.config, self.directory = config, Path(workdir)
         self.free = set(config) - {"task"} if free is None else set(free)
         self.remedy = remedy
+        # Each process looks for itself, and all refuse if one does: their file systems may differ.
         processes.together(self.refuse_other)
 
     @property
@@ -60,6 +61,7 @@ class Run:
         """Makes sure that the run in the workdir, if any, is the one that is configured."""
         if (theirs := self.earlier) is None:
             return
+        # Through JSON, which turns tuples into lists, as the file has them.
         ours = trees.flatten(json.loads(self.config.to_json()))
         differ = [
             f"{field} was {theirs.get(field)!r} and is {ours.get(field)!r}"

@@ -60,6 +60,7 @@ def _phase(params: Params, freeze: Any) -> Any:
 def _late(params: Params, freeze: Any) -> Any:
     check_k(freeze.k, latents(params), "latents")
     layers = count_layers(params)
+    # Of a layer, not of a latent: an odd latent also drives a ToRGB.
     driven = latent_of_layer(layers, freeze.parity).items()
     return label_layers(params, {name: ALWAYS for name, j in driven if j >= layers - freeze.k})
 

@@ -66,10 +66,12 @@ def masked(
       A transformation whose `update` takes `chosen`, bool [n], where n candidates are chosen from.
     """
     transforms = {FROZEN: optax.set_to_zero()}
+    # Sorted, so that the state has one structure whatever the order of a set.
     for label in sorted(set(jax.tree.leaves(labels)) - {FROZEN}):
         transforms[label] = inner() if label < 0 else when_chosen(inner(), label)
     result = optax.multi_transform(transforms, labels)
     if clip:
+        # Before the optimiser: Adam's updates have about the same length whatever the gradient.
         result = optax.chain(_only_trained(labels), optax.clip_by_global_norm(clip), result)
     return result if schedule is None else optax.chain(result, optax.scale_by_schedule(schedule))
 

@@ -1,0 +1,57 @@
+"""The results of a finished adaptation: weights and plots."""
+
+from typing import Any
+
+import jax
+
+from nada_jax.adaptation.freezing.strategy import FROZEN
+from nada_jax.adaptation.freezing.table import STRATEGIES
+from nada_jax.adaptation.settings import Settings
+from nada_jax.adaptation.state import TrainState
+from nada_jax.adaptation.terms import TERMS
+from nada_jax.adaptation.watch import MEASUREMENTS
+from nada_jax.models.stylegan2 import Generator
+from nada_jax.runs import plots
+from nada_jax.runs.training import TrainingRun
+from nada_jax.weights import native
+from nada_jax.weights.lineage import Lineage
+
+# All that a run writes; `overwrite` deletes these and nothing else.
+FILES = (
+    "config.json", "metrics.jsonl", "loss.png", "layers.png", "generator.safetensors", "samples",
+    "checkpoints", *(name for strategy in STRATEGIES.values() for name in strategy.results),
+)  # fmt: skip
+
+
+def summary(settings: Settings, source: Generator, labels: Any, state: TrainState) -> str:
+    """What is adapted to what, and how many numbers train, for people."""
+    sizes = jax.tree.map(lambda label, x: x.size * (label != FROZEN), labels, state.trained)
+    trained = sum(jax.tree.leaves(sizes))
+    whole = sum(x.size for x in jax.tree.leaves(source.params))
+    title = " -> ".join(settings.text.described())
+    return (
+        f"{title}: {source.size} pixels, {trained:,} trained parameters, {whole:,} in the generator"
+    )
+
+
+def write(run: TrainingRun, settings: Settings, source: Generator, adapted: Generator) -> None:
+    """Writes weights and plots of a finished run; the generators are whole on every process."""
+    text, freeze = settings.text, settings.freeze
+    texts = (
+        (run.rows or [{}])[-1].get("source_text", text.source),
+        "" if text.target_images else text.target,
+    )
+    facts = Lineage(settings.generator.weights, texts, settings.clip.models).header()
+    models = {"generator.safetensors": ("adapted generator", adapted)} | {
+        name: (words, make(source, adapted)) for name, (words, make) in freeze.row.results.items()
+    }
+    for name, (words, model) in models.items():
+        path = run.write(name, lambda path, model=model: native.save_model(model, path, **facts))
+        run.say(f"{words}: {path}")
+    if run.rows:
+        title = " -> ".join(text.described())
+        drawn = {"title": title, "terms": list(TERMS), "held_out": list(MEASUREMENTS)}
+        run.write("loss.png", lambda path: plots.plot_losses(run.rows, path, **drawn))
+    if choices := [row for row in run.rows if "chosen" in row]:
+        names = freeze.row.candidates(source.params)
+        run.write("layers.png", lambda path: plots.plot_choice(choices, names, path))
