@@ -5,6 +5,7 @@ runs/RECIPE unless --workdir says otherwise. Wrong input ends in one sentence an
 """
 
 import importlib
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -48,6 +49,8 @@ def main(arguments: list[str]) -> int:
         return fail(f"task is {CONFIG.value.task!r}; expected one of {', '.join(tasks)}")
     name = Path(path).stem + (f"_{variant}" if variant else "")
     workdir = Path(WORKDIR.value or Path("runs") / name)
+    # transformers would import PyTorch wherever it is installed, for two seconds; no task needs it there.
+    os.environ.setdefault("USE_TORCH", "0")
     try:
         # Only now: importing JAX takes seconds.
         from nada_jax.devices import compilation

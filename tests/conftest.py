@@ -71,9 +71,27 @@ def make_settings():
 @pytest.fixture
 def quick_compile():
     """XLA compiles faster, to slower code of the same operations: for tests that take few steps."""
+    former = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", former)
+
+
+@pytest.fixture(scope="module")
+def quick_module():
+    """The same for all tests of a module, and for its fixtures."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def full_compile():
+    """Within a quick module: as users compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # what was compiled quickly would be used again
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -54,11 +54,11 @@ def test_fields_are_those_that_the_task_reads(name):
 def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip, quick_compile):
     config, task = load(name)
     fields, result = SMALL[config.task]
-    if config.task == "compare":
-        fields = fields | {
-            "adapt.generator.weights": str(tiny_file),
-            "adapt.clip.models": (str(tiny_clip),),
-        }
+    for prefix in ("", "adapt."):  # where it is a config of an adaptation, or holds one
+        if f"{prefix}steps" in fields:
+            models = {"generator.weights": str(tiny_file), "clip.models": (str(tiny_clip),)}
+            models["clip.weights"] = (1.0,)
+            fields = fields | {prefix + field: value for field, value in models.items()}
     config.update_from_flattened_dict(fields)
     assert task.run(config, tmp_path) == 0
     assert list(tmp_path.glob(result))

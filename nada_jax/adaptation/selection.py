@@ -40,18 +40,14 @@ def select(
     def loss_of(params, ws, noise):
         generator = frozen.generator.replace(params=params, remat=settings.low_memory)
         images = generator.synthesize(ws, noise)
-        return sum(
-            weight
-            * jnp.mean(
-                clip_losses.global_(
-                    embedder(clip, settings.clip.antialias, settings.low_memory)(images),
-                    targets.bare,
-                )
-            )
-            for clip, targets, weight in zip(
-                frozen.clips, frozen.targets, settings.clip.weights, strict=True
-            )
-        )
+        # Towards the target text itself, not along a direction: the source's images are not drawn for this.
+        total = 0.0
+        for clip, targets, weight in zip(
+            frozen.clips, frozen.targets, settings.clip.weights, strict=True
+        ):
+            embed = embedder(clip, settings.clip.antialias, settings.low_memory)
+            total += weight * jnp.mean(clip_losses.global_(embed(images), targets.bare))
+        return total
 
     def loss_in_parts(params, ws):
         """The same with the activations of `batch_size` images at a time, each part over all devices."""

@@ -9,7 +9,7 @@ from nada_jax.adaptation.balancing import Balancing
 from nada_jax.adaptation.freezing.optimizer import Optimizer
 from nada_jax.adaptation.freezing.table import Freeze
 from nada_jax.adaptation.steering import Text
-from nada_jax.adaptation.terms import TERMS, Term
+from nada_jax.adaptation.terms import LEADING, TERMS, Term
 from nada_jax.adaptation.views import ClipSettings
 from nada_jax.adaptation.watch import Stop
 from nada_jax.devices.mesh import MeshShape
@@ -18,8 +18,6 @@ from nada_jax.errors import UserError
 from nada_jax.runs.grids import Samples
 from nada_jax.runs.training import Schedule
 from nada_jax.settings import Count, NonNegative, Precision, Section, Seed, Share, need, one_of
-
-LEADING = [name for name, term in TERMS.items() if term.leads]
 
 # Noise of the source and of the adapted generator, from two keys.
 NOISES: dict[str, Callable[[jax.Array, jax.Array], tuple[Any, Any]]] = {
@@ -64,7 +62,7 @@ class TermSettings(Section):
     def load_networks(self) -> dict[str, Any]:
         """The networks of the active terms, by term; UserError where one cannot be loaded."""
         return {
-            name: term.network.load(getattr(self, name).weights, f"{name}.weights")
+            name: term.network.load(getattr(self, name).weights, field=f"{name}.weights")
             for name, term in self.loss.active("network").items()
         }
 

@@ -5,6 +5,7 @@ network of its own also names the section of the config that says where its weig
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import jax
 from nada_jax.losses import clip as clip_losses
 from nada_jax.losses import identity, pixel
 from nada_jax.models.irse import Irse50
+from nada_jax.models.vgg import Vgg
 from nada_jax.settings import Rule, Section
 from nada_jax.weights import loading
 
@@ -32,11 +34,11 @@ class Network:
 
     Attributes:
       what: the network in words.
-      load: (file, name of the field) -> the network.
+      load: (file, field=its name in messages) -> the network.
     """
 
     what: str
-    load: Callable[[str, str], Any]
+    load: Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,23 +67,19 @@ def _identity(network: Irse50, source: jax.Array, adapted: jax.Array) -> jax.Arr
     return identity.identity(network.embed_images(source), network.embed_images(adapted))
 
 
-# In the order in which they are summed, which decides the last bits of the loss.
+# The order is that of the sum, which decides the last bits of the loss. The functions of `losses` take features and
+# directions alone; which of the targets each needs is said here.
 TERMS = {
     "l2": Term(pixel.l2, "images"),
     "lpips": Term(
-        lambda vgg, source, adapted: vgg.lpips(source, adapted),
+        Vgg.lpips,
         "network",
-        network=Network(
-            "a VGG-16 with the layers of LPIPS",
-            lambda path, field: loading.load_lpips(path, field=field),
-        ),
+        network=Network("a VGG-16 with the layers of LPIPS", loading.load_lpips),
     ),
     "identity": Term(
         _identity,
         "network",
-        network=Network(
-            "an irse50", lambda path, field: loading.load_model(Irse50, path, field=field)
-        ),
+        network=Network("an irse50", functools.partial(loading.load_model, Irse50)),
     ),
     "directional": Term(
         lambda s, a, targets: clip_losses.directional(s, a, targets.direction),

@@ -102,7 +102,8 @@ class Workload:
     def settings(self) -> Settings:
         """The config of the step."""
         base, row = self.base, STRATEGIES[self.strategy]
-        k = self.k or (len(row.candidates(self._shapes)) if row.candidates else base.freeze.k)
+        shapes = _shapes(self.architecture)
+        k = self.k or (len(row.candidates(shapes)) if row.candidates else base.freeze.k)
         return dataclasses.replace(
             base,
             batch_size=self.batch_size,
@@ -117,16 +118,12 @@ class Workload:
     @functools.cached_property
     def labels(self) -> Any:
         """The label of every array that may train; see `freezing.strategy`."""
-        return self.settings.freeze.row.labels(self._shapes, self.settings.freeze)
+        return self.settings.freeze.row.labels(_shapes(self.architecture), self.settings.freeze)
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The optimiser of the config, for these labels."""
         return self.settings.optimizer.make(self.labels)
-
-    @functools.cached_property
-    def _shapes(self) -> Any:
-        return jax.eval_shape(lambda: init_params(self.architecture, jax.random.key(0)))
 
     def build(self, seed: int = 0) -> tuple[TrainState, Frozen, jax.Array]:
         """Makes the arguments of the step: state, frozen, run key."""
@@ -140,6 +137,12 @@ class Workload:
         clips = tuple(clip.without_texts() for clip in models)
         frozen = Frozen(generator, clips, targets, self.settings.load_networks())
         return init_state(generator, self.optimizer, self.settings), frozen, keys[1]
+
+
+@functools.cache  # a grid has many cells of one architecture
+def _shapes(architecture: Architecture) -> Any:
+    """Shapes of the parameters, like `Generator.params`."""
+    return jax.eval_shape(lambda: init_params(architecture, jax.random.key(0)))
 
 
 def random_generator(

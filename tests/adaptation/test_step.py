@@ -29,6 +29,11 @@ def train(settings, generator, adam=lambda: optax.adam(0.01, 0.0, 0.99)):
 # -- against the official training loop ---------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quickly(quick_module):
+    """Few steps are taken here."""
+
+
 @pytest.fixture(scope="module")
 def reference(golden):
     return golden("nada_steps.npz")
@@ -206,7 +211,7 @@ def test_each_term_is_turned_on_by_its_lambda_alone(
 
 @pytest.mark.parametrize("term", ["lpips", "identity"])
 def test_terms_with_a_network_vanish_for_twins_and_fall_along_their_gradient(
-    term, frozen_one, narrow_networks, make_settings, quick_compile
+    term, frozen_one, narrow_networks, make_settings
 ):
     networks = {"lpips": "vgg", "identity": "irse50"}
     files = {f"{name}.weights": str(narrow_networks[kind]) for name, kind in networks.items()}
@@ -226,9 +231,7 @@ def test_terms_with_a_network_vanish_for_twins_and_fall_along_their_gradient(
 
 
 @pytest.mark.parametrize("noise", ["independent", "shared", "none"])
-def test_the_first_loss_and_its_gradient_are_finite(
-    noise, frozen_one, make_settings, quick_compile
-):
+def test_the_first_loss_and_its_gradient_are_finite(noise, frozen_one, make_settings):
     fields = dict.fromkeys([f"loss.{name}" for name in (*OF_CLIPS, "l2")], 1.0)
     settings = make_settings(fields | {"generator.noise": noise})
     ws = draw_latents(frozen_one.generator, jax.random.key(0), 2)
@@ -289,7 +292,7 @@ def test_select_scores_the_pull_of_the_bare_target_text(
 
 
 @pytest.mark.parametrize("strategy", ["adaptive", "adaptive_parameters"])
-def test_low_memory_computes_the_same(strategy, frozen_one, adapted, make_settings, quick_compile):
+def test_low_memory_computes_the_same(strategy, frozen_one, adapted, make_settings):
     ws = draw_latents(frozen_one.generator, jax.random.key(5), 2)
     fields = {"freeze.strategy": strategy, "freeze.k": 2, "freeze.batch_size": 6}
     results = []
@@ -321,9 +324,7 @@ def assert_same(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_a_step_depends_on_the_state_and_the_key_of_the_run_alone(
-    adaptive, frozen_one, quick_compile
-):
+def test_a_step_depends_on_the_state_and_the_key_of_the_run_alone(adaptive, frozen_one):
     init, train_step = adaptive
     one, metrics = train_step(init(), frozen_one, jax.random.key(0))
     again, same = train_step(init(), frozen_one, jax.random.key(0))
@@ -364,9 +365,7 @@ def test_a_step_trains_the_chosen_layers_and_keeps_the_source(adaptive, frozen_o
     assert_same(frozen_one.generator, source)
 
 
-def test_balanced_weights_train_beside_the_generator_and_are_reported(
-    frozen_one, make_settings, quick_compile
-):
+def test_balanced_weights_train_beside_the_generator_and_are_reported(frozen_one, make_settings):
     fields = {"loss.l2": 0.5, "balancing.mode": "uncertainty", "balancing.lr": 0.1}
     state, step = train(make_settings(fields), frozen_one.generator)
     step = jax.jit(step)
@@ -381,9 +380,7 @@ def test_balanced_weights_train_beside_the_generator_and_are_reported(
     assert metrics["weight_l2"] == pytest.approx(float(jnp.exp(state.log_weights["l2"])))
 
 
-def test_the_average_of_the_weights_has_the_half_life_and_is_the_result(
-    frozen_one, make_settings, quick_compile
-):
+def test_the_average_of_the_weights_has_the_half_life_and_is_the_result(frozen_one, make_settings):
     settings = make_settings({"ema": 2.0})
     state, step = train(settings, frozen_one.generator)
     step = jax.jit(step)
@@ -395,5 +392,5 @@ def test_the_average_of_the_weights_has_the_half_life_and_is_the_result(
     for average, value in zip(*map(jax.tree.leaves, (result, expected)), strict=True):
         np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-6)
     assert not np.array_equal(
-        state.result["synthesis"]["constant"], state.params["synthesis"]["constant"]
+        result["synthesis"]["constant"], state.trained["synthesis"]["constant"]
     )
