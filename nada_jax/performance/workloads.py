@@ -82,7 +82,6 @@ class Workload:
         need(self.size in ARCHITECTURES, "size", self.size, f"one of {_names(ARCHITECTURES)}")
         for name in self.clips:
             need(name in CLIPS, "clip", name, f"one of {_names(CLIPS)}")
-        _ = self.labels  # refuses k
 
     def __str__(self) -> str:
         counts = STRATEGIES[self.strategy].candidates is not None

@@ -121,6 +121,7 @@ def grid(settings: Settings) -> list[Workload]:
             k = settings.k if STRATEGIES[strategy].candidates else 0
             names = tuple(clips.split("+"))
             cell = Workload(settings.adapt, size, names, batch, precision, strategy, k, low)
+            _ = cell.labels  # refuses k, before any other cell is measured
             cells[str(cell)] = cell
     if not cells:
         raise UserError("there is no cell: one of sizes, clips, batch_sizes, ... is empty")

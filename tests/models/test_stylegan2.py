@@ -9,6 +9,11 @@ from nada_jax.models.stylegan2 import Generator, mean_latent
 draw = jax.jit(Generator.synthesize, static_argnums=2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quickly(quick_module):
+    """Nothing here runs for long."""
+
+
 @pytest.fixture(scope="module")
 def reference(golden):
     return golden("generator.npz")
