@@ -250,18 +250,6 @@ def test_processes_with_different_configs_refuse_both(options, tmp_path):
 # -- refusals -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def machine(monkeypatch):
-    """machine(devices, processes): as if there were so many."""
-
-    def pretend(devices, processes=1):
-        monkeypatch.setattr(jax, "device_count", lambda: devices)
-        monkeypatch.setattr(jax, "process_count", lambda: processes)
-        monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-
-    return pretend
-
-
 @pytest.mark.parametrize(
     ("devices", "processes", "data", "fsdp", "batches", "message"),
     [

@@ -36,18 +36,6 @@ def test_processes_that_cannot_meet_are_refused(coordinator, count, process, mes
         connect(coordinator, count, process)
 
 
-@pytest.fixture
-def machine(monkeypatch):
-    """machine(devices, processes): as if there were so many."""
-
-    def pretend(devices, processes=1):
-        monkeypatch.setattr(jax, "device_count", lambda: devices)
-        monkeypatch.setattr(jax, "process_count", lambda: processes)
-        monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-
-    return pretend
-
-
 def test_a_pod_is_joined_without_any_field(monkeypatch):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **named: calls.append(named))
