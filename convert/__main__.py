@@ -68,6 +68,10 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
                 raise UserError(
                     f"--{option.name} is for {kind.name} alone, not for {given['kind']}"
                 )
+            if option.choices and given[option.name] not in option.choices:
+                raise UserError(
+                    f"--{option.name} is {given[option.name]!r}; expected one of {', '.join(option.choices)}"
+                )
             found[option.name] = given[option.name]
     return found
 

@@ -33,6 +33,7 @@ class Option:
       name: without the dashes, and as a keyword of the kind's functions.
       help: what it is for.
       metavar: how the help calls its value.
+      choices: all values that it may have; any if empty.
       type: what makes the value of a string.
     """
 
@@ -40,6 +41,7 @@ class Option:
     help: str
     metavar: str
     type: Callable[[str], Any] = str
+    choices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +195,7 @@ ROWS = (
                 "quick_gelu (OpenAI's, the default) or gelu: that of the network, which a state dict "
                 "does not show",
                 metavar="NAME",
+                choices=("quick_gelu", "gelu"),
             ),
         ),
         convert=_directory,

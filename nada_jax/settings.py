@@ -12,6 +12,7 @@ so that `Freeze(**config.freeze)` either works or ends in "freeze.k is 0; expect
 import dataclasses
 import functools
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -124,8 +125,8 @@ class Section:
         """
         known = hints(cls)
         for field in sorted(known.keys() ^ set(config)):
-            state = "is missing" if field in known else "is unknown"
-            raise UserError(f"{cls.path(field)} {state}; expected the fields {', '.join(known)}")
+            state = "is missing in the config" if field in known else "is unknown"
+            raise UserError(f"{cls.path(field)} {state}; expected all of {', '.join(known)}")
         return cls(
             **{
                 field: _read_within(hint, config[field], field)
@@ -182,9 +183,11 @@ def _has_type(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is tuple:
         (item, _) = typing.get_args(hint)
         return isinstance(value, tuple) and all(_has_type(x, item) for x in value)
-    if hint in (int, float) and isinstance(value, bool):  # True is an int to Python
-        return False
-    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
+    if hint in (int, float):
+        # The numbers of numpy count, as a sweep over np.arange has them; True, an int to Python, does not.
+        kind = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def _described(hint: Any) -> str:

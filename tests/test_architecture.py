@@ -153,3 +153,20 @@ assert not any(name.split(".")[0] == "convert" for name in sys.modules)
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_names_and_rooms_are_there_after_a_bare_import():
+    code = """
+import sys
+import nada_jax
+assert "jax" not in sys.modules
+assert nada_jax.errors.UserError is nada_jax.UserError
+assert nada_jax.Generator is nada_jax.models.stylegan2.Generator
+assert set(nada_jax.__all__) <= set(dir(nada_jax))
+try:
+    nada_jax.nope
+except AttributeError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == "module 'nada_jax' has no attribute 'nope'\n", run.stderr

@@ -3,6 +3,7 @@
 import math
 from typing import Annotated
 
+import numpy as np
 import pytest
 
 from nada_jax import settings
@@ -55,7 +56,7 @@ def test_a_config_is_read_into_sections_within_sections():
         ({"names": ("a", 1)}, r"part.names is \('a', 1\); expected a tuple, each element a text"),
         ({"names": "a"}, "part.names is 'a'; expected a tuple, each element a text"),
         ({"share": math.nan}, "part.share is nan; expected a share in 0..1"),
-        ({"speed": 1}, "part.speed is unknown; expected the fields k, mode, names, share"),
+        ({"speed": 1}, "part.speed is unknown; expected all of k, mode, names, share"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_value_and_what_would_be_right(fields, said):
@@ -78,7 +79,9 @@ def test_fields_at_the_top_and_their_relations_are_checked(fields, said):
 
 
 def test_a_missing_field_is_named():
-    with pytest.raises(UserError, match="^flag is missing; expected the fields rate, flag, part$"):
+    with pytest.raises(
+        UserError, match="^flag is missing in the config; expected all of rate, flag, part$"
+    ):
         Whole.read({"rate": 0.5, "part": PART})
 
 
@@ -96,3 +99,10 @@ def test_a_section_is_extended_by_the_rows_of_a_table():
         wide(**PART, x=0.0, y=2)
     other = Section.extended({"weights": str}, "lpips")
     assert other.path("weights") == "lpips.weights"
+
+
+def test_the_numbers_of_numpy_count_as_numbers():
+    part = Part(**PART | {"k": np.int64(3), "share": np.float32(0.5)})
+    assert part.k == 3 and part.share == 0.5
+    with pytest.raises(UserError, match="part.k is .*; expected a whole number from 1"):
+        Part(**PART | {"k": np.float64(3.0)})

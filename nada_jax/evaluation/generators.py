@@ -44,9 +44,9 @@ def trace(adapted: Adapted, source: Source, text: Text) -> Lineage:
     given = text.source, text.target
     texts = tuple(own or header for own, header in zip(given, known.texts, strict=True))
     found = Lineage(source.weights or known.source, texts, known.clips)
-    _need(found.source, "source.weights", adapted, "a generator")
+    _refuse_unknown(found.source, "source.weights", adapted, "a generator")
     for field, value in zip(("text.source", "text.target"), texts, strict=True):
-        _need(value, field, adapted, "a text")
+        _refuse_unknown(value, field, adapted, "a text")
     return found
 
 
@@ -92,7 +92,7 @@ def _known(name: str) -> Lineage:
     return lineage.read(path) if path.suffix == ".safetensors" else Lineage()
 
 
-def _need(value: str, field: str, adapted: Adapted, expected: str) -> None:
+def _refuse_unknown(value: str, field: str, adapted: Adapted, expected: str) -> None:
     if not value:
         raise UserError(
             f"{field} is empty, and the file of generator.weights={adapted.weights!r} does not name it; "

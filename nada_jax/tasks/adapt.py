@@ -67,21 +67,23 @@ def run(config: ConfigDict, workdir: Path) -> int:
     state, key, source = saved["state"], saved["key"], frozen.generator
     train_step = meshes.jit_step(train_step, state, mesh)
 
+    # -- before the first step --------------------------------------------------------------------
+    run.say(results.summary(settings, source, labels, state))
+    run.say(f"models ready in {time.perf_counter() - began:.0f} s; the first step compiles")
+    if idle := meshes.idle(mesh, settings.batches):
+        run.say(idle)
+    grid = SampleGrid(settings.samples, source, run, mesh)
+    if run.step:
+        run.say(f"continuing at step {run.step} from {run.checkpoints.path(run.step)}")
+    else:
+        grid.draw(state.adapted(source, freeze), 0)
+    if watch and run.rows:
+        run.finish(watch.reason(run.rows[-1]))
+    if steering and not run.finished:
+        frozen = models.read_source(frozen, steering, run, mesh)
+
     # -- the loop ---------------------------------------------------------------------------------
     with run:
-        grid = SampleGrid(settings.samples, source, run, mesh)
-        run.say(results.summary(settings, source, labels, state))
-        run.say(f"models ready in {time.perf_counter() - began:.0f} s")
-        if idle := meshes.idle(mesh, settings.batches):
-            run.say(idle)
-        if run.step:
-            run.say(f"continuing at step {run.step} from {run.checkpoints.path(run.step)}")
-            if watch:
-                run.finish(watch.reason(run.rows[-1]))
-        else:
-            grid.draw(state.adapted(source, freeze), 0)
-        if steering and not run.finished:
-            frozen = models.read_source(frozen, steering, run, mesh)
         for step in run.steps():
             state, metrics = train_step(state, frozen, jax.random.wrap_key_data(key))
             run.record(metrics)
@@ -92,7 +94,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
                 run.save({"state": state, "key": key})
             if run.due(settings.sample_every):
                 grid.draw(state.adapted(source, freeze), step)
-            if every(step, settings.text.read_every) and not run.finished:
+            if every(step, settings.text.read_every) and not (run.finished or run.interrupted):
                 frozen = models.read_source(frozen, steering, run, mesh)
 
     # -- results ----------------------------------------------------------------------------------

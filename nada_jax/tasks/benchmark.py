@@ -22,7 +22,7 @@ from nada_jax.performance.parts import parts
 from nada_jax.performance.report import Row
 from nada_jax.performance.workloads import Workload
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import Count, NonNegative, Rule, Section, at_least
+from nada_jax.settings import Count, Rule, Section, at_least
 
 
 def some_of(names: Any) -> Rule:
@@ -30,6 +30,8 @@ def some_of(names: Any) -> Rule:
     return Rule(lambda xs: set(xs) <= set(names), f"some of {', '.join(map(str, names))}")
 
 
+# Infinity is no limit.
+UNLIMITED = Rule(lambda x: x >= 0, "a number from 0")
 BATCHES = Rule(lambda xs: all(x >= 1 for x in xs), "whole numbers from 1")
 Whole = Annotated[int, at_least(0)]
 
@@ -49,7 +51,7 @@ class Settings(Section):
     k: Whole
     steps: Count
     warmup: Whole
-    minutes: NonNegative
+    minutes: Annotated[float, UNLIMITED]
     breakdown: bool
     official: Any
     official_device: str

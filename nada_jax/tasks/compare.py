@@ -27,14 +27,15 @@ WAITING = "not run yet"
 class Settings(Section):
     """All of `configs/compare.py`.
 
-    `adapt` and `evaluate` are whole configs of these tasks. `cells` and `groups` are free tables, whose names the
-    user chooses: name -> a config with `adapt` and `evaluate`, which are read by `check`; heading -> names.
+    `adapt` and `evaluate` are what all cells share of the configs of these tasks. `cells` and `groups` are tables whose
+    names the user chooses: name -> a config with `adapt` and `evaluate`; heading -> names. The settings of a cell
+    are read by `check`: shared fields that every chosen cell sets otherwise do no harm.
     """
 
     task: str
     only: str
-    adapt: adapt.Settings
-    evaluate: evaluate.Settings
+    adapt: Any
+    evaluate: Any
     cells: Any
     groups: Any
 

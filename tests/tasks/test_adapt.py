@@ -394,7 +394,7 @@ def test_images_in_place_of_the_target_text_lead_the_way(tmp_path, full_compile)
     for i, image in enumerate(grey):
         images.save(images.to_uint8(image), tmp_path / "grey" / f"{i}.png")
     (tmp_path / "grey" / "notes.txt").write_text("no image")
-    fields = {"text.target_images": str(tmp_path / "grey"), "steps": 60, "batch_size": 4}
+    fields = {"text.target_images": str(tmp_path / "grey"), "steps": 60, "batch_size": 2}
     fields |= EMBEDDED
     quiet = {"log_every": 60, "sample_every": 60, "checkpoint_every": 60}
     assert adapt.run(small(**fields, **quiet), tmp_path / "run") == 0
@@ -458,6 +458,9 @@ def test_a_run_ends_when_held_out_images_reach_a_limit(tmp_path, capsys):
         assert "finished after step 2: diversity kept is" in capsys.readouterr().out
         assert (tmp_path / "short" / "samples" / "step_000002.png").exists()
         assert (tmp_path / "short" / "generator.safetensors").exists()
+    (tmp_path / "long" / "metrics.jsonl").unlink()  # without metrics nothing is known to stop for
+    fields["stop.diversity"] = 0.1
+    assert adapt.run(small(**fields, steps=3), tmp_path / "long") == 0
 
 
 def test_steps_never_compile_twice():
