@@ -14,7 +14,7 @@ from nada_jax.adaptation.prompts import Targets
 from nada_jax.errors import UserError
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator, draw_latents
-from nada_jax.settings import Rule, Section, at_least
+from nada_jax.settings import Rule, Section, Whole
 
 SAMPLES = 64  # images of the source generator that stand for all that it draws
 TEXTS = Rule(lambda texts: all(text.strip() for text in texts), "texts, such as ('robot',)")
@@ -30,7 +30,7 @@ class Text(Section, name="text"):
     weights: Annotated[tuple[float, ...], WEIGHTS]
     source_images: str
     target_images: str
-    read_every: Annotated[int, at_least(0)]
+    read_every: Whole
     vocabulary: str
 
     def check(self) -> None:

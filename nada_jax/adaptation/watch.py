@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from nada_jax.devices import mesh as meshes
 from nada_jax.evaluation import features, statistics
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator, draw_latents
-from nada_jax.settings import NonNegative, Section, at_least
+from nada_jax.settings import NonNegative, Section, Whole
 
 SAMPLES = 32  # images: enough to see diversity fall, and drawn in a moment
 SEED = 2**30  # of their latents; training draws from other keys
@@ -27,7 +27,7 @@ MEASUREMENTS = {
 class Stop(Section, name="stop"):
     """When an adaptation ends before its last step; `config.stop`."""
 
-    every: Annotated[int, at_least(0)]
+    every: Whole
     clip: str
     diversity: NonNegative
     similarity: NonNegative

@@ -6,7 +6,7 @@ batch is split (`split_batch`) and weights are whole (`gather`).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from nada_jax.devices.processes import AUTO
 from nada_jax.errors import UserError
-from nada_jax.settings import Count, Section, at_least
+from nada_jax.settings import Count, Section, Whole
 
 # The batch is split over both axes; large arrays that stay are split over the second.
 DATA, FSDP = "data", "fsdp"
@@ -24,7 +24,7 @@ LARGE = 2**16  # elements; splitting less saves no memory worth the message
 class MeshShape(Section, name="mesh"):
     """Devices of a run; `config.mesh`."""
 
-    data: Annotated[int, at_least(0)]
+    data: Whole
     fsdp: Count
 
 

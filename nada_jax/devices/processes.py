@@ -11,14 +11,14 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from nada_jax.errors import UserError
-from nada_jax.settings import Count, Section, at_least
+from nada_jax.settings import Count, Section, Whole
 
 AUTO = "auto"
 PATIENCE = 120  # seconds that processes wait for each other to start
@@ -30,7 +30,7 @@ class Distributed(Section, name="distributed"):
 
     coordinator: str
     processes: Count
-    process: Annotated[int, at_least(0)]
+    process: Whole
 
 
 def connect(distributed: Distributed) -> None:

@@ -34,12 +34,12 @@ class Network:
     """A network that compares two images; `config.NAME.weights` is its file.
 
     Attributes:
-      load: (file, name of the field) -> the network.
+      load: (file, field=its name in messages) -> the network.
       compare: (network, images [b, h, w, 3], images [b, h, w, 3]) -> [b].
       within: whether it compares pairs of adapted images in one cluster, rather than each with its source.
     """
 
-    load: Callable[[str, str], Any]
+    load: Callable[..., Any]
     compare: Callable[[Any, jax.Array, jax.Array], jax.Array]
     within: bool = False
 
@@ -49,12 +49,8 @@ def _face_cosine(network: Irse50, one: jax.Array, other: jax.Array) -> jax.Array
 
 
 NETWORKS = {
-    "identity": Network(
-        lambda path, field: loading.load_model(Irse50, path, field=field), _face_cosine
-    ),
-    "lpips": Network(
-        lambda path, field: loading.load_lpips(path, field=field), Vgg.lpips, within=True
-    ),
+    "identity": Network(functools.partial(loading.load_model, Irse50), _face_cosine),
+    "lpips": Network(loading.load_lpips, Vgg.lpips, within=True),
 }
 
 
@@ -71,7 +67,9 @@ def load_networks(files: Mapping[str, str]) -> dict[str, Any]:
       UserError: one cannot be loaded.
     """
     return {
-        name: NETWORKS[name].load(file, f"{name}.weights") for name, file in files.items() if file
+        name: NETWORKS[name].load(file, field=f"{name}.weights")
+        for name, file in files.items()
+        if file
     }
 
 

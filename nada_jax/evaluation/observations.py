@@ -13,10 +13,8 @@ from nada_jax.evaluation import features, statistics
 from nada_jax.evaluation.features import FEWEST, MOST
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator, draw_latents
-from nada_jax.settings import Count, Rule, Section
+from nada_jax.settings import Count, Rule, Section, Seed32
 
-# JAX keeps 32 bits of a seed, so that larger ones would repeat the latents of smaller ones.
-Seed = Annotated[int, Rule(lambda x: 0 <= x < 2**31, "a whole number in 0..2^31 - 1")]
 TRUNCATION = Rule(
     lambda x: math.isfinite(x) and x != 0,
     "a number such as 1.0, and not 0, which draws one image only",
@@ -39,7 +37,7 @@ class Lpips(Section, name="lpips"):
 class Sampling(Section):
     """What is drawn and observed; the fields stand at the top of `configs/evaluate.py`."""
 
-    seed: Seed
+    seed: Seed32
     samples: int
     batch_size: Count
     truncation: Annotated[float, TRUNCATION]

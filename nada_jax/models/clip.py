@@ -23,11 +23,11 @@ from nada_jax import batches, trees
 from nada_jax.errors import UserError, reading, some
 from nada_jax.models import resampling
 from nada_jax.models.tokenizer import Tokenizer, load_tokenizer
+from nada_jax.settings import PRECISIONS, need
 
 # Of OpenAI's training images, in [0, 1].
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-PRECISIONS = ("float32", "bfloat16")
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
 EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
@@ -187,8 +187,7 @@ def from_params(
       UserError: an unknown precision, a damaged config, arrays that do not make the network, no
         tokenizer.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    need(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
     # The config, the preprocessor and the tokenizer may be a stranger's.
     with reading(name):
         if wrong := trees.misfits(params, param_shapes(config)):

@@ -14,7 +14,6 @@ from nada_jax.models.stylegan2_networks import (
 )
 
 # Float16 is absent: it overflows without the clamp that few published generators have.
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @flax.struct.dataclass
@@ -111,7 +110,7 @@ class Generator:
         return self._synthesis(styles, maps, method=SynthesisNetwork.render)
 
     def _synthesis(self, *args, method):
-        network = SynthesisNetwork(self.architecture, PRECISIONS[self.precision], self.remat)
+        network = SynthesisNetwork(self.architecture, jnp.dtype(self.precision), self.remat)
         return network.apply({"params": self.params["synthesis"]}, *args, method=method)
 
     def _noise(self, noise: str | jax.Array, batch: int) -> dict[str, jax.Array]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from nada_jax import tables
-from nada_jax.models.clip import PRECISIONS
 from nada_jax.performance.parts import PARTS
+from nada_jax.settings import PRECISIONS
 
 Row = dict[str, Any]
 GIBI, GIGA = 2**30, 1e9

@@ -67,9 +67,8 @@ class TrainingRun(Run):
         own = schedule.log_every, schedule.checkpoint_every, schedule.sample_every
         self.intervals = (*own, *intervals)
         self.step = 0  # the last one that was begun
-        self.rows: list[
-            dict[str, Any]
-        ] = []  # metrics of all steps, those of earlier parts included
+        # Metrics of all steps, those of earlier parts included.
+        self.rows: list[dict[str, Any]] = []
         self.notes: dict[str, Any] = {}  # what the rows of all further steps say besides
         self.reason = ""  # why the run ends before its last step
         self.interrupted = 0  # the signal that ended it
@@ -121,7 +120,6 @@ class TrainingRun(Run):
         self.write_metrics(self.rows)
         silent = jax.process_index() > 0
         self.progress = Progress(total, self.step, self.schedule.log_every, silent)
-        self.say = self.progress.say
         return tree
 
     def __enter__(self) -> "TrainingRun":
@@ -133,6 +131,10 @@ class TrainingRun(Run):
         self._signals.__exit__(*error)
         self.checkpoints.__exit__(*error)
         self.progress.__exit__(*error)
+
+    def say(self, line: str) -> None:
+        """Prints a line, on process 0 alone, without breaking the bar."""
+        self.progress.say(line)
 
     @property
     def finished(self) -> bool:

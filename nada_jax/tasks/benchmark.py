@@ -16,13 +16,12 @@ from nada_jax.adaptation.settings import Settings as Adaptation
 from nada_jax.adaptation.state import init_state
 from nada_jax.adaptation.step import make_train_step
 from nada_jax.errors import UserError
-from nada_jax.models.clip import PRECISIONS
 from nada_jax.performance import report, timing
 from nada_jax.performance.parts import parts
 from nada_jax.performance.report import Row
 from nada_jax.performance.workloads import Workload
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import Count, Rule, Section, at_least
+from nada_jax.settings import PRECISIONS, Count, Rule, Section, Whole
 
 
 def some_of(names: Any) -> Rule:
@@ -33,7 +32,6 @@ def some_of(names: Any) -> Rule:
 # Infinity is no limit.
 UNLIMITED = Rule(lambda x: x >= 0, "a number from 0")
 BATCHES = Rule(lambda xs: all(x >= 1 for x in xs), "whole numbers from 1")
-Whole = Annotated[int, at_least(0)]
 
 
 class Settings(Section):

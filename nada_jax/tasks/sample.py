@@ -15,13 +15,11 @@ from nada_jax import batches, images
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import Count, Number, Precision, Rule, Section, one_of
+from nada_jax.settings import Count, Number, Precision, Section, Seed32, one_of
 from nada_jax.weights import loading
 
 BATCH = 8  # images drawn at once; bounds the memory whatever the grid
 PREFIXES = {"source": "source", "adapted": "seed"}  # row of the grid -> names of its single files
-# Seeds count up from the first one as int32 on the device.
-Seed = Annotated[int, Rule(lambda x: 0 <= x < 2**31, "a whole number in 0..2^31 - 1")]
 
 Noise = Callable[[Generator, jax.Array, jax.Array], jax.Array]
 
@@ -66,7 +64,7 @@ class Settings(Section):
     precision: Precision
     generator: Shifted
     source: Source
-    seed: Seed
+    seed: Seed32
     rows: Count
     columns: Count
     truncation: Number

@@ -12,7 +12,7 @@ from nada_jax.performance import messages, timing
 from nada_jax.performance.messages import Links
 from nada_jax.performance.workloads import Workload
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import Count, Precision, Rule, at_least, one_of
+from nada_jax.settings import Count, Precision, Rule, Whole, one_of
 
 DEVICES = Rule(lambda ns: ns and all(1 <= n <= 4096 for n in ns), "numbers in 1..4096")
 
@@ -30,7 +30,7 @@ class Settings(Links):
     batch_size: Count
     precision: Precision
     strategy: Annotated[str, one_of(STRATEGIES)]
-    k: Annotated[int, at_least(0)]
+    k: Whole
     low_memory: bool
 
     def check(self) -> None:

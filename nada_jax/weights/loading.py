@@ -16,8 +16,9 @@ from nada_jax import files, trees
 from nada_jax.errors import UserError, reading
 from nada_jax.models.clip import Clip, from_params, read_json
 from nada_jax.models.style_delta import StyleDelta, shift
-from nada_jax.models.stylegan2 import PRECISIONS, Generator
+from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
+from nada_jax.settings import PRECISIONS, need
 from nada_jax.weights import fetching, native, registry
 from nada_jax.weights.native import Model
 
@@ -48,8 +49,7 @@ def load_generator(
       UserError: there is no such name or file, it cannot be fetched, or it holds no generator; a delta
         belongs to another one.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    need(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
     path = find_generator(weights, field)
     generator = load_model(Generator, path, field=field).replace(precision=precision)
     beside = field.removesuffix("weights")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from nada_jax.adaptation.freezing.strategy import FROZEN
-from nada_jax.settings import NonNegative, Positive, Rule, Section, at_least
+from nada_jax.settings import NonNegative, Positive, Rule, Section, Whole
 
 BETA = Rule(
     lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0, below 1"
@@ -21,8 +21,8 @@ class Optimizer(Section, name="optimizer"):
 
     lr: Positive
     betas: Annotated[tuple[float, ...], BETA]
-    warmup: Annotated[int, at_least(0)]
-    decay: Annotated[int, at_least(0)]
+    warmup: Whole
+    decay: Whole
     clip: NonNegative
 
     def make(self, labels: Any) -> optax.GradientTransformationExtraArgs:
