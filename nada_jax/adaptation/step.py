@@ -14,7 +14,7 @@ from nada_jax.adaptation.selection import select
 from nada_jax.adaptation.settings import NOISES, StepSettings
 from nada_jax.adaptation.state import Frozen, TrainState
 from nada_jax.adaptation.terms import OF_CLIPS
-from nada_jax.adaptation.views import embedder, recomputed
+from nada_jax.adaptation.views import embed_pair, embedder, recomputed
 from nada_jax.devices import mesh as meshes
 from nada_jax.models.stylegan2 import draw_latents
 
@@ -133,10 +133,10 @@ def guidance(
     ):
         embed, seen = embedder(clip, settings.clip.antialias, settings.low_memory), {}
         if active("features"):
-            seen["features"] = [embed(batch) for batch in images]
+            seen["features"] = embed_pair(embed, images, settings.low_memory)
         if active("crops"):
             crops = views.same_crops(crop_key, images, settings.patch.fraction)
-            seen["crops"] = [embed(batch) for batch in crops]
+            seen["crops"] = embed_pair(embed, crops, settings.low_memory)
         for name, term in active(*OF_CLIPS).items():
             mean = jnp.mean(term.loss(*seen[term.sees], targets))
             means[name] = means.get(name, 0) + weight * mean

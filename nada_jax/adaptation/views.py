@@ -12,6 +12,7 @@ import flax
 import jax
 import jax.numpy as jnp
 
+from nada_jax.models import convolution
 from nada_jax.models.clip import Clip
 from nada_jax.settings import NonNegative, Rule, Section, one_of
 
@@ -151,6 +152,22 @@ def same_crops(key: jax.Array, images: Sequence[jax.Array], fraction: float) -> 
 def embedder(clip: Clip, antialias: bool, low_memory: bool) -> Callable[[jax.Array], jax.Array]:
     """Images [b, h, w, 3] -> unit features [b, d] as the step computes them; see `recomputed`."""
     return recomputed(functools.partial(clip.embed_images, antialias=antialias), low_memory)
+
+
+def embed_pair(
+    embed: Callable[[jax.Array], jax.Array], images: Sequence[jax.Array], low_memory: bool
+) -> Sequence[jax.Array]:
+    """Source and adapted images, each [b, h, w, 3] -> the features of both, each [b, d].
+
+    Accelerators embed both in one call: CLIPs leave them idle with few images, and one call compiles faster than two.
+    """
+    # Gradients are of the adapted images alone; in one call they would keep activations of both.
+    if convolution.on_cpu() or low_memory:
+        return [embed(batch) for batch in images]
+    # Alternating, so that several devices which share the batch keep their images.
+    b, *shape = images[0].shape
+    features = embed(jnp.stack(images, axis=1).reshape(2 * b, *shape))
+    return jnp.unstack(features.reshape(b, 2, -1), axis=1)
 
 
 def recomputed(network: Callable[..., Any], low_memory: bool) -> Callable[..., Any]:

@@ -17,11 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from transformers import CLIPConfig
-from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
+from transformers.modeling_flax_outputs import FlaxBaseModelOutput
+from transformers.models.clip.modeling_flax_clip import (
+    FlaxCLIPEncoderLayer,
+    FlaxCLIPLayerCollection,
+    FlaxCLIPModule,
+)
 
 from nada_jax import batches, trees
 from nada_jax.errors import UserError, reading, some
-from nada_jax.models import resampling
+from nada_jax.models import convolution, resampling
 from nada_jax.models.tokenizer import Tokenizer, load_tokenizer
 from nada_jax.settings import PRECISIONS, need
 
@@ -31,6 +36,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
 EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
+STACKED = "stacked"  # where the parameters of all layers stand, with a first axis of layers
 OLD_EOS = 2  # Hugging Face's former default of eos_token_id, which means "the highest id"
 
 
@@ -93,10 +99,13 @@ class Clip:
             for side in sides
         )
         x = images.astype(jnp.float32)
+        # A network in bfloat16 rounds its pixels to 2^-9 of them anyway. With the device's quickest products of
+        # float32 (TF32 on GPUs, which rounds factors to 2^-12) they differ by up to 1e-3 from those of float64.
+        precision = "highest" if self.precision == "float32" else "default"
         if rows is not None:
-            x = jnp.einsum("rh,bhwc->brwc", rows, x, precision="highest")
+            x = jnp.einsum("rh,bhwc->brwc", rows, x, precision=precision)
         if columns is not None:
-            x = jnp.einsum("rw,bhwc->bhrc", columns, x, precision="highest")
+            x = jnp.einsum("rw,bhwc->bhrc", columns, x, precision=precision)
         mean, std = np.float32(self.mean), np.float32(self.std)
         return x * (0.5 / std) + (0.5 - mean) / std
 
@@ -109,9 +118,13 @@ class Clip:
         return self.embed_pixels(self.pixels(images, antialias))
 
     def without_texts(self) -> "Clip":
-        """The same without the text tower, which is half of the memory; it embeds images only."""
+        """The same for images only: without the text tower, and with weights as the networks compute with them.
+
+        That is a quarter of the memory where the precision is bfloat16, and half of it otherwise.
+        """
         image = ("vision_model", "visual_projection", "logit_scale")
-        return self.replace(params={name: self.params[name] for name in image})
+        params = {name: self.params[name] for name in image}
+        return self.replace(params=_for_images(params, self.precision))
 
     def embed_tokens(self, ids: jax.Array) -> jax.Array:
         """What `tokenize` returned, [n, context] -> float32 unit features [n, d]."""
@@ -264,21 +277,55 @@ def _module(config: str, precision: str) -> FlaxCLIPModule:
     return FlaxCLIPModule(CLIPConfig.from_dict(json.loads(config)), dtype=jnp.dtype(precision))
 
 
+@functools.partial(jax.jit, static_argnames="precision")
+def _for_images(params: dict[str, Any], precision: str) -> dict[str, Any]:
+    # Kernels are rounded before they are used anyway; the rest is used in float32 here and there.
+    flat = trees.flatten(params)
+    flat = {
+        path: x.astype(precision) if path.endswith(".kernel") else x for path, x in flat.items()
+    }
+    params = trees.unflatten(flat)
+    if not convolution.on_cpu():
+        encoder = params["vision_model"]["encoder"]
+        layers = [encoder["layers"][str(i)] for i in range(len(encoder["layers"]))]
+        encoder["layers"] = {STACKED: jax.tree.map(lambda *xs: jnp.stack(xs), *layers)}
+    return params
+
+
 def _image_features(module: FlaxCLIPModule, pixels: jax.Array) -> jax.Array:
-    with nn.intercept_methods(_embed_patches):
+    with nn.intercept_methods(_rewritten):
         return module.visual_projection(module.vision_model(pixels).pooler_output)
 
 
-def _embed_patches(call: Callable, args: tuple, named: dict, context: Any) -> jax.Array:
+def _rewritten(call: Callable, args: tuple, named: dict, context: Any) -> Any:
+    """The parts of the network that are written anew here; called by Flax in place of each of its methods."""
+    module = context.module
+    if context.method_name == "__call__":
+        if isinstance(module, nn.Conv):
+            return _embed_patches(module, *args)
+        if isinstance(module, FlaxCLIPLayerCollection) and STACKED in module.variables["params"]:
+            return _loop_over_layers(module, named["hidden_states"])
+    return call(*args, **named)
+
+
+def _embed_patches(conv: nn.Conv, pixels: jax.Array) -> jax.Array:
     """The network's one convolution, whose stride is its kernel's side, as one matrix product."""
     # The gradient by pixels is another product, instead of a convolution dilated by the patch size.
-    conv = context.module
-    if not isinstance(conv, nn.Conv) or context.method_name != "__call__":
-        return call(*args, **named)
     kernel = conv.get_variable("params", "kernel").astype(conv.dtype)
-    (b, h, w, c), (p, _, _, d) = args[0].shape, kernel.shape
-    patches = args[0].reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
+    (b, h, w, c), (p, _, _, d) = pixels.shape, kernel.shape
+    patches = pixels.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
     return patches.reshape(b, h // p, w // p, -1).astype(conv.dtype) @ kernel.reshape(-1, d)
+
+
+def _loop_over_layers(layers: FlaxCLIPLayerCollection, hidden: jax.Array) -> FlaxBaseModelOutput:
+    """The layers as one body of a loop over their stacked parameters, which compiles once for all of them."""
+    layer = FlaxCLIPEncoderLayer(layers.config, layers.dtype, parent=None)
+
+    def body(hidden, params):
+        return layer.apply({"params": params}, hidden, None)[0], None
+
+    hidden, _ = jax.lax.scan(body, hidden, layers.variables["params"][STACKED])
+    return FlaxBaseModelOutput(last_hidden_state=hidden)
 
 
 def _text_features(module: FlaxCLIPModule, ids: jax.Array) -> jax.Array:

@@ -10,8 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from nada_jax import trees
 from nada_jax.adaptation.freezing.table import STRATEGIES
 from nada_jax.adaptation.prompts import PART_TEMPLATES, Targets
 from nada_jax.adaptation.settings import Settings
@@ -126,16 +128,15 @@ class Workload:
 
     def build(self, seed: int = 0) -> tuple[TrainState, Frozen, jax.Array]:
         """Makes the arguments of the step: state, frozen, run key."""
-        keys = jax.random.split(jax.random.key(seed), 2 + len(self.clips))
-        generator = random_generator(self.architecture, keys[0], self.precision)
-        models = [
-            random_clip(name, key, self.precision)
-            for name, key in zip(self.clips, keys[2:], strict=True)
-        ]
-        targets = tuple(random_targets(clip, keys[1]) for clip in models)
+
+        random = np.random.default_rng(seed)
+        generator = random_generator(self.architecture, random, self.precision)
+        models = [random_clip(name, random, self.precision) for name in self.clips]
+        targets = tuple(random_targets(clip, random) for clip in models)
         clips = tuple(clip.without_texts() for clip in models)
         frozen = Frozen(generator, clips, targets, self.settings.load_networks())
-        return init_state(generator, self.optimizer, self.settings), frozen, keys[1]
+        state = init_state(generator, self.optimizer, self.settings)
+        return state, frozen, jax.random.key(seed)
 
 
 @functools.cache  # a grid has many cells of one architecture
@@ -144,37 +145,47 @@ def _shapes(architecture: Architecture) -> Any:
     return jax.eval_shape(lambda: init_params(architecture, jax.random.key(0)))
 
 
+# NumPy draws the models: programs that draw them, array by array, took XLA half a minute to compile for a GPU.
+
+
 def random_generator(
-    architecture: Architecture, key: jax.Array, precision: str = "float32"
+    architecture: Architecture, random: np.random.Generator, precision: str = "float32"
 ) -> Generator:
     """A generator as before its training, with noise in its buffers."""
+    params = {}
+    for path, leaf in trees.flatten(_shapes(architecture)).items():
+        # As `stylegan2_networks` initialises them; mapping weights are stored divided by their rate of 0.01.
+        if path.endswith(("bias", "noise_strength")):
+            params[path] = np.full(leaf.shape, path.endswith("modulation.bias"), np.float32)
+        else:
+            spread = np.float32(100 if path.startswith("mapping") else 1)
+            params[path] = spread * random.standard_normal(leaf.shape, np.float32)
     noise = {
-        name: jax.random.normal(jax.random.fold_in(key, i), (side, side))
-        for i, (name, side) in enumerate(architecture.noise_sizes().items())
+        name: random.standard_normal((side, side), np.float32)
+        for name, side in architecture.noise_sizes().items()
     }
-    params = jax.jit(init_params, static_argnums=0)(architecture, key)
-    return Generator(params, noise, jnp.zeros(architecture.w_dim), architecture, precision)
+    made = jax.tree.map(jnp.asarray, (trees.unflatten(params), noise))
+    return Generator(*made, jnp.zeros(architecture.w_dim), architecture, precision)
 
 
-def random_clip(name: str, key: jax.Array, precision: str = "float32") -> Clip:
+def random_clip(name: str, random: np.random.Generator, precision: str = "float32") -> Clip:
     """One of `CLIPS`, with normal weights of a spread that keeps activations in order; it reads no texts."""
-    shapes = sorted(clips.param_shapes(CLIPS[name]).items())
     flat = {
-        path: jnp.ones(shape)
+        path: np.ones(shape, np.float32)
         if path.endswith("scale")
-        else jax.random.normal(jax.random.fold_in(key, i), shape) * 0.02
-        for i, (path, shape) in enumerate(shapes)
+        else np.float32(0.02) * random.standard_normal(shape, np.float32)
+        for path, shape in sorted(clips.param_shapes(CLIPS[name]).items())
     }
     # The step reads targets, no texts.
     silent = clips.Tokenizer("none", 0, 1, encode=lambda text: [], decode=str)
     return clips.from_params(flat, CLIPS[name], name=name, precision=precision, tokenizer=silent)
 
 
-def random_targets(clip: Clip, key: jax.Array) -> Targets:
+def random_targets(clip: Clip, random: np.random.Generator) -> Targets:
     """Random unit directions, those of the parts included."""
-    direction, target, bare = clips.unit(jax.random.normal(key, (3, clip.dim)))
-    parts = clips.unit(jax.random.normal(key, (len(PART_TEMPLATES), clip.dim)))
-    return Targets(direction, target, bare, direction @ target, parts)
+    drawn = random.standard_normal((3 + len(PART_TEMPLATES), clip.dim), np.float32)
+    direction, target, bare, *parts = clips.unit(drawn)
+    return Targets(direction, target, bare, direction @ target, jnp.stack(parts))
 
 
 def _names(names) -> str:

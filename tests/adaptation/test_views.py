@@ -7,6 +7,8 @@ import pytest
 
 from nada_jax.adaptation import views
 from nada_jax.adaptation.views import Views
+from nada_jax.models import convolution
+from tests.models.reference import random
 
 
 def ramp(side=8):
@@ -77,3 +79,21 @@ def test_gradients_are_finite(background, limits):
     drawn = views.draw(jax.random.key(0), 1, clip)
     gradient = jax.grad(lambda x: jnp.sum(views.show(x, drawn) ** 2))(ramp())
     assert bool(jnp.isfinite(gradient).all()) and bool(jnp.any(gradient != 0))
+
+
+def test_a_pair_embedded_in_one_call_has_the_features_of_two(monkeypatch, assert_close):
+    pair = [random(3, 8, 8, 3), random(3, 8, 8, 3)]
+    calls = []
+
+    def embed(images):
+        calls.append(len(images))
+        return images.mean((1, 2))
+
+    expected = views.embed_pair(embed, pair, low_memory=False)
+    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
+    together = views.embed_pair(embed, pair, low_memory=False)
+    apart = views.embed_pair(embed, pair, low_memory=True)
+    assert calls == [3, 3, 6, 3, 3]
+    for features in (together, apart):
+        for actual, right in zip(features, expected, strict=True):
+            assert_close(actual, right, 1e-6)

@@ -35,7 +35,7 @@ from nada_jax.adaptation.settings import Settings
 from nada_jax.adaptation.state import Frozen, TrainState
 from nada_jax.adaptation.step import loss, make_train_step
 from nada_jax.devices import compilation
-from nada_jax.models.clip import Clip
+from nada_jax.models.clip import STACKED, Clip
 from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.performance.workloads import ARCHITECTURES, Workload
 from tests.benchmarks.pytorch_twin import Guide, Twin, Weights, synthesize
@@ -87,7 +87,11 @@ def make_pair(workload: Workload, device: str) -> Pair:
 def _guide(clip: Clip, targets: Targets, device: str) -> Guide:
     config = json.loads(clip.config)["vision_config"] | {"projection_dim": clip.dim}
     network = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config))
-    arrays = {path: np.asarray(x) for path, x in trees.flatten(clip.params).items()}
+    arrays = {path: np.asarray(x, np.float32) for path, x in trees.flatten(clip.params).items()}
+    # For accelerators, the layers are stacked.
+    for path in [path for path in arrays if f".{STACKED}." in path]:
+        for i, x in enumerate(arrays.pop(path)):
+            arrays[path.replace(STACKED, str(i))] = x
     official, _ = rules.apply(clip_tables.HUGGINGFACE, arrays, backward=True, what=clip.name)
     vision = {key: x for key, x in official.items() if key.startswith("vis")}
     network.load_state_dict(_tensors(vision, "cpu"))

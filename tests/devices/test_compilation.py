@@ -42,12 +42,18 @@ def test_nothing_is_kept_where_nothing_can_be_written(tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir is None
 
 
-YNN = "--xla_cpu_experimental_ynn_fusion_type="
+YNN, TRITON = "--xla_cpu_experimental_ynn_fusion_type=", "--xla_gpu_enable_triton_gemm="
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("", YNN), ("--xla_a=1", f"--xla_a=1 {YNN}"), (f"{YNN}DOT --xla_a=1", f"{YNN}DOT --xla_a=1")],
+    [
+        ("", f"{YNN} {TRITON}false"),
+        ("--xla_a=1", f"--xla_a=1 {YNN} {TRITON}false"),
+        (f"{YNN}DOT --xla_a=1", f"{YNN}DOT --xla_a=1 {TRITON}false"),
+        (f"{TRITON}true", f"{TRITON}true {YNN}"),
+        (f"{YNN} {TRITON}false", f"{YNN} {TRITON}false"),
+    ],
 )
 def test_the_users_own_flags_stay(monkeypatch, given, expected):
     monkeypatch.setenv("XLA_FLAGS", given)

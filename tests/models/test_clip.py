@@ -9,6 +9,8 @@ from PIL import Image
 
 from nada_jax.errors import UserError
 from nada_jax.models import clip as models
+from nada_jax.models import convolution
+from tests.models.reference import random
 
 
 def nhwc(images):
@@ -89,6 +91,28 @@ def test_features_do_not_depend_on_the_batch(avatar_clip, assert_close):
     together = avatar_clip.embed_texts(texts)
     assert together.shape == (83, avatar_clip.dim)
     assert_close(together[-2:], avatar_clip.embed_texts(texts[-2:]), 1e-5)
+
+
+def test_without_texts_and_for_accelerators_it_computes_the_same(avatar_clip, monkeypatch):
+    images = random(2, 64, 64, 3)
+
+    def embed(clip):
+        gradient = jax.grad(lambda images: clip.embed_images(images)[:, :5].sum())
+        return jax.jit(lambda images: (clip.embed_images(images), gradient(images)))(images)
+
+    expected = embed(avatar_clip)
+    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
+    looped = avatar_clip.without_texts()
+    assert len(jax.tree.leaves(looped.params)) < 30  # of all layers together
+    for actual, right in zip(embed(looped), expected, strict=True):
+        np.testing.assert_allclose(actual, right, atol=2e-6)
+
+
+def test_weights_without_texts_are_rounded_once_where_they_were_in_each_step(avatar_clip):
+    low = avatar_clip.replace(precision="bfloat16")
+    images = random(2, 64, 64, 3)
+    embed = jax.jit(lambda clip: clip.embed_images(images))
+    np.testing.assert_array_equal(embed(low.without_texts()), embed(low))
 
 
 def test_equal_clips_share_one_compilation(avatar_clip):
