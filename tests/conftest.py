@@ -107,9 +107,10 @@ def quick_module():
 @pytest.fixture
 def full_compile():
     """XLA compiles to fast code, as for users: for tests that take many steps."""
+    former = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", former)
 
 
 @pytest.fixture(scope="session")
