@@ -4,7 +4,10 @@ The reference outputs stand in tests/golden, the large ones beside the checkout 
 """
 
 import atexit
+import collections
 import functools
+import gc
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -20,6 +23,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")  # no TF32 on GPUs
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
+# Few programs run here for longer than they compile: XLA compiles to slower code of the same operations, in half the
+# time, and in a third with its older emitters; those under `full_compile` get LLVM's first level, which is near the best.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ["XLA_FLAGS"] = " ".join((
+    "--xla_backend_optimization_level=1", "--xla_cpu_parallel_codegen_split_count=1",
+    os.environ.get("XLA_FLAGS", ""),
+))  # fmt: skip
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # an unknown flag ends the process
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 # Where pytest's processes use all cores, each keeps to one of them: threads that compete for cores wait for each other.
 if hasattr(os, "sched_setaffinity") and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
     cores = sorted(os.sched_getaffinity(0))
@@ -40,8 +52,17 @@ from nada_jax.weights.native import model_from_arrays, save_model
 from nada_jax.weights.registry import ASSETS
 
 compilation.set_flags()
+# Traces leave millions of objects that live on; looking through them again and again took 5 % of the time.
+gc.set_threshold(100_000, 20, 100)
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_collection_modifyitems(items):
+    """Modules of long tests come first, so that no process is left with one of them at the end."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    tests = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: -slow[item.path] / tests[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -75,27 +96,21 @@ def make_settings():
 
 @pytest.fixture
 def quick_compile():
-    """XLA compiles faster, to slower code of the same operations: for tests that take few steps."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """As all tests compile."""
 
 
 @pytest.fixture(scope="module")
 def quick_module():
-    """The same for all tests of a module, and for its fixtures."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """As all tests compile."""
 
 
 @pytest.fixture
 def full_compile():
-    """Within a quick module: as users compile."""
+    """XLA compiles to fast code, as for users: for tests that take many steps."""
+    former = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # what was compiled quickly would be used again
     yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", former)
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def test_fields_are_those_that_the_task_reads(name):
 @pytest.mark.parametrize(
     "name", [name for name in CONFIGS if name != "scaling" and not name.startswith("nada_")]
 )
-def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip, quick_compile):
+def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip):
     config, task = load(name)
     fields, result = SMALL[config.task]
     for prefix in ("", "adapt."):  # where it is a config of an adaptation, or holds one

@@ -22,12 +22,9 @@ CLIP = CLIP | {"vision_config": CLIP["vision_config"] | {"num_hidden_layers": 1}
 
 @pytest.fixture(autouse=True)
 def small_models(monkeypatch):
-    """Workloads of 16 pixels, and the clip "small"; compiling takes longer than they do."""
+    """Workloads of 16 pixels, and the clip "small"."""
     monkeypatch.setitem(workloads.ARCHITECTURES, 16, ARCHITECTURE)
     monkeypatch.setitem(workloads.CLIPS, "small", CLIP)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_the_twin_computes_what_the_training_step_computes():

@@ -105,8 +105,8 @@ def options(fields):
 
 
 def start(line, devices=1):
-    """Starts Python on so many devices; it compiles faster, to slower code."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    """Starts Python on so many devices."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, *line], cwd=ROOT, text=True,
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

@@ -39,7 +39,7 @@ EMBEDDED = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tiny(tiny_file, tiny_clip, quick_module):
+def tiny(tiny_file, tiny_clip):
     """Lets `small` know the tiny networks."""
     TINY.update(file=str(tiny_file), clip=str(tiny_clip))
 
@@ -145,7 +145,7 @@ def test_a_continued_run_equals_one_that_was_not_interrupted(finished, tmp_path)
 
 
 @pytest.mark.slow
-def test_killed_and_interrupted_runs_resume_bit_identically(tmp_path, full_compile):
+def test_killed_and_interrupted_runs_resume_bit_identically(tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     options = ["--config.steps=300", "--config.checkpoint_every=100"]
     same = nada_sketch.get_config()  # what `command` says, run in this process

@@ -33,7 +33,7 @@ def build(cell):
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch, quick_compile):
+def tiny(monkeypatch):
     """A size and a clip that compile in seconds, and little time for the ceilings."""
     monkeypatch.setattr(workloads.Workload, "build", build)
     architecture = Architecture(channels=(4, 3), z_dim=5, w_dim=6, mapping_layers=1)

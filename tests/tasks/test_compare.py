@@ -67,9 +67,7 @@ def cells(workdir):
     return [row["cell"] for row in metrics.read(workdir / "metrics.jsonl")]
 
 
-def test_an_interrupted_comparison_runs_only_what_is_missing(
-    tmp_path, tiny_file, monkeypatch, quick_compile
-):
+def test_an_interrupted_comparison_runs_only_what_is_missing(tmp_path, tiny_file, monkeypatch):
     train, calls = adapt.run, []
     fields = {"adapt.generator.weights": str(tiny_file)}
 

@@ -13,11 +13,6 @@ from nada_jax.weights import loading as weights
 from nada_jax.weights import native
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quickly(quick_module):
-    """Nothing here runs for long."""
-
-
 def config(**fields):
     result = configs.get_config()
     result.update_from_flattened_dict({"rows": 2, "columns": 3} | fields)
