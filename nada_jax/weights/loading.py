@@ -206,6 +206,10 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
     path = _expand(model, field)
     if name and (path / "config.json").is_file():
         return path
+    if (path / "open_clip_config.json").is_file():
+        raise UserError(
+            f"{field}={name!r} is a directory by open_clip; give the file of its weights"
+        )
     # A hub name is "user/model"; whatever looks like a path is not looked for on the hub.
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(

@@ -127,6 +127,14 @@ def test_an_unknown_clip_is_reported_with_the_embedded_ones(name, tmp_path, monk
     )
 
 
+def test_a_directory_of_open_clip_says_to_give_its_file(tmp_path):
+    (tmp_path / "open_clip_config.json").touch()
+    with pytest.raises(
+        UserError, match="is a directory by open_clip; give the file of its weights"
+    ):
+        nada_jax.load_clip(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "absent", "no config"])
 def test_a_damaged_clip_directory_is_reported(damage, tmp_path):
     shutil.copytree(registry.ASSETS / "clip-avatar-p8", tmp_path / "clip")
