@@ -1,5 +1,8 @@
 """CLIP: Hugging Face (PyTorch) directories, OpenAI's files, open_clip's -> native directories.
 
+What no shape of an array shows (heads, activation, preprocessing) is OpenAI's, or stands in the configuration
+of open_clip beside the file.
+
 A native directory is what `FlaxCLIPModel.save_pretrained` writes, with the tokenizer beside it.
 """
 
@@ -7,88 +10,30 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert import clip_config, rules
+from convert import clip_config, open_clip, rules
 from convert.clip_config import ACTIVATIONS
-from convert.rules import CONV, DENSE, Match, Rule
+from convert.clip_tables import HUGGINGFACE, OPENAI
+from convert.rules import Match
 from convert.unpickle import reader
 from nada_jax import files
 from nada_jax.errors import UserError, reading
-from nada_jax.models.clip import param_shapes, read_json
+from nada_jax.models import preprocessing
+from nada_jax.models.clip_network import param_shapes
 
 # Files of a Hugging Face directory that are copied, if they exist: config, tokenizer, preprocessor.
 COPIED = (
-    "config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
-    "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "config.json", *preprocessing.FILES, "tokenizer.json", "tokenizer_config.json", "vocab.json",
+    "merges.txt", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-
-
-_TOWER = "{tower:text|vision}_model"
-_LAYER = f"{_TOWER}.encoder.layers.{{i}}"
-_VISION, _TEXT = "vision_model", "text_model"
-
-HUGGINGFACE = [
-    Rule("logit_scale", "logit_scale"),
-    Rule("{side:visual|text}_projection.weight", "{side:visual|text}_projection.kernel", DENSE),
-    Rule(f"{_VISION}.embeddings.class_embedding", f"{_VISION}.embeddings.class_embedding"),
-    Rule(
-        f"{_VISION}.embeddings.patch_embedding.weight",
-        f"{_VISION}.embeddings.patch_embedding.kernel",
-        CONV,
-    ),
-    Rule(
-        f"{_TEXT}.embeddings.token_embedding.weight",
-        f"{_TEXT}.embeddings.token_embedding.embedding",
-    ),
-    Rule(
-        f"{_TOWER}.embeddings.position_embedding.weight",
-        f"{_TOWER}.embeddings.position_embedding.embedding",
-    ),
-    Rule(f"{_TOWER}.embeddings.position_ids", None),  # a constant 0, 1, 2, ... of older files
-    *rules.layer(*[f"{_LAYER}.self_attn.{{part:q|k|v|out}}_proj"] * 2, DENSE),
-    *rules.layer(*[f"{_LAYER}.mlp.fc{{n}}"] * 2, DENSE),
-    *rules.layer(*[f"{_LAYER}.layer_norm{{n}}"] * 2, weight="scale"),
-    *rules.layer(*[f"{_TEXT}.final_layer_norm"] * 2, weight="scale"),
-    *rules.layer(*[f"{_VISION}.pre_layrnorm"] * 2, weight="scale"),
-    *rules.layer(*[f"{_VISION}.post_layernorm"] * 2, weight="scale"),
-]
-
-
-def _openai_blocks(official: str, tower: str) -> list[Rule]:
-    block, layer = f"{official}.resblocks.{{i}}", f"{tower}.encoder.layers.{{i}}"
-    part = "{part:q|k|v|out}"
-    return [
-        *rules.layer(f"{block}.attn.{part}_proj", f"{layer}.self_attn.{part}_proj", DENSE),
-        *rules.layer(f"{block}.mlp.c_fc", f"{layer}.mlp.fc1", DENSE),
-        *rules.layer(f"{block}.mlp.c_proj", f"{layer}.mlp.fc2", DENSE),
-        *rules.layer(f"{block}.ln_{{n}}", f"{layer}.layer_norm{{n}}", weight="scale"),
-    ]
-
-
-# OpenAI multiplies by both projections from the right, as Flax does: they stay as they are. open_clip
-# keeps OpenAI's names.
-OPENAI = [
-    Rule("logit_scale", "logit_scale"),
-    Rule("visual.proj", "visual_projection.kernel"),
-    Rule("text_projection", "text_projection.kernel"),
-    Rule("visual.class_embedding", f"{_VISION}.embeddings.class_embedding"),
-    Rule("visual.conv1.weight", f"{_VISION}.embeddings.patch_embedding.kernel", CONV),
-    Rule("visual.positional_embedding", f"{_VISION}.embeddings.position_embedding.embedding"),
-    Rule("positional_embedding", f"{_TEXT}.embeddings.position_embedding.embedding"),
-    Rule("token_embedding.weight", f"{_TEXT}.embeddings.token_embedding.embedding"),
-    *_openai_blocks("visual.transformer", _VISION),
-    *_openai_blocks("transformer", _TEXT),
-    *rules.layer("visual.ln_pre", f"{_VISION}.pre_layrnorm", weight="scale"),
-    *rules.layer("visual.ln_post", f"{_VISION}.post_layernorm", weight="scale"),
-    *rules.layer("ln_final", f"{_TEXT}.final_layer_norm", weight="scale"),
-    Rule("{extra:input_resolution|context_length|vocab_size}", None),  # of JIT archives
-    Rule("{mask:attn_mask|transformer.resblocks.[0-9]+.attn_mask}", None),  # a constant
-]
+# Only OpenAI's archives have these among their arrays.
+OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
 
 
 def load_torch_directory(
@@ -106,7 +51,7 @@ def load_torch_directory(
       UserError: a file is missing or damaged, or the arrays do not fit the config.
     """
     directory = Path(directory)
-    expected = param_shapes(read_json(directory / "config.json"))
+    expected = param_shapes(files.read_json(directory / "config.json"))
     whole, pickled = directory / "model.safetensors", directory / "pytorch_model.bin"
     if whole.is_file():
         arrays, metadata = files.read_safetensors(whole)
@@ -121,40 +66,66 @@ def load_torch_directory(
     return rules.apply(HUGGINGFACE, arrays, what=str(directory), expected=lambda _: expected)
 
 
+class Official(NamedTuple):
+    """A CLIP out of one file.
+
+    Attributes:
+      params: arrays by flat path of FlaxCLIPModel.
+      config, preprocessor: contents of config.json and preprocessor_config.json.
+      matches: each key's way.
+    """
+
+    params: dict[str, np.ndarray]
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+    matches: list[Match]
+
+
 def from_openai(
-    official: rules.Arrays, what: str = "checkpoint", activation: str = ACTIVATIONS[0]
-) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Match]]:
+    official: rules.Arrays,
+    what: str = "checkpoint",
+    activation: str | None = None,
+    described: Path | None = None,
+) -> Official:
     """Converts a state dict of a ViT by OpenAI, or by open_clip.
 
     Args:
       official: key -> array, as in OpenAI's `clip`.
       what: how messages call it.
-      activation: one of `ACTIVATIONS`.
+      activation: one of `ACTIVATIONS`; by default that of the configuration, or OpenAI's.
+      described: the configuration of open_clip; without one, all that shapes do not show is OpenAI's.
 
     Returns:
-      Arrays by flat path of FlaxCLIPModel, the config.json that is read from their shapes, and each
-      key's way.
+      The CLIP.
 
     Raises:
-      UserError: a ResNet, no CLIP, or keys and shapes that do not fit, all in one message.
+      UserError: a ResNet, no CLIP, a configuration of another network, or keys and shapes that do not
+        fit, all in one message.
     """
-    config = clip_config.from_arrays(official, what, activation)
+    config = clip_config.from_arrays(official, what, activation or ACTIVATIONS[0])
+    preprocessor = clip_config.preprocessor(config["vision_config"]["image_size"])
+    if described:
+        config, preprocessor = open_clip.describe(described, config, preprocessor, activation)
+    else:
+        clip_config.check_heads(config, what)
     expected = param_shapes(config)
     params, matches = rules.apply(
         OPENAI, _split_attention(official), what=what, expected=lambda _: expected
     )
-    return params, config, matches
+    return Official(params, config, preprocessor, matches)
 
 
-def convert(source: Path, destination: Path, activation: str | None = None) -> list[Match]:
+def convert(
+    source: Path, destination: Path, activation: str | None = None, config: Path | None = None
+) -> list[Match]:
     """Writes a directory that `FlaxCLIPModel.from_pretrained` and `nada_jax.load_clip` read.
 
     Args:
       source: a Hugging Face directory with PyTorch weights, or a file by OpenAI (TorchScript archive or
         state dict) or open_clip (state dict, training checkpoint, .safetensors).
       destination: a new or empty directory. Arrays keep their type: float16 stays float16.
-      activation: one of `ACTIVATIONS`, for files; by default what an open_clip_config.json beside the
-        file says, or OpenAI's.
+      activation: see `load_file`.
+      config: see `load_file`.
 
     Returns:
       Each key's way.
@@ -167,35 +138,37 @@ def convert(source: Path, destination: Path, activation: str | None = None) -> l
         raise UserError(f"{destination} exists already; give a new or an empty directory")
     if not source.exists():
         raise UserError(f"{source} does not exist")
-    if source.is_dir() and activation:
-        raise UserError(f"--activation is for files; {source} says its own in config.json")
-    config = None  # that of a directory is copied
+    if source.is_dir() and (activation or config):
+        option = "--activation" if activation else "--config"
+        raise UserError(f"{option} is for files; {source} has its own config.json")
+    contents = None  # those of a directory are copied
     with reading(source):
         if source.is_dir():
             params, matches = load_torch_directory(source)
         else:
-            params, config, matches = load_file(source, activation)
+            params, *contents, matches = load_file(source, activation, config)
     try:
-        _write(params, config, source, destination)
+        _write(params, contents, source, destination)
     except OSError as error:
         raise UserError(f"cannot write {destination}: {error.strerror}") from error
     return matches
 
 
-def load_file(
-    source: Path, activation: str | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Match]]:
-    """Reads a file by OpenAI or open_clip.
+def load_file(source: Path, activation: str | None = None, config: Path | None = None) -> Official:
+    """Reads a file by OpenAI or open_clip; warns where it may be either.
 
     Args:
       source: see `convert`.
-      activation: see `convert`.
+      activation: one of `ACTIVATIONS`; by default that of the configuration, or OpenAI's.
+      config: a configuration of open_clip; by default what `open_clip.beside` finds, unless the file is an
+        archive of OpenAI.
 
     Returns:
-      See `from_openai`.
+      The CLIP.
 
     Raises:
-      UserError: the file is damaged, or holds no such CLIP.
+      UserError: the file is damaged, or holds no such CLIP; its configuration describes another, or what
+        is not built; there is none, and the number of heads cannot be told.
     """
     if source.suffix == ".safetensors":
         flat = files.read_safetensors(source)[0]
@@ -209,33 +182,43 @@ def load_file(
     # So PyTorch names what was trained on several devices.
     if all(key.startswith("module.") for key in flat):
         flat = {key.removeprefix("module."): array for key, array in flat.items()}
-    # Arrays do not show the activation; open_clip publishes this file beside them.
-    described = source.with_name("open_clip_config.json")
-    if activation is None and described.is_file():
-        model = read_json(described).get("model_cfg", {})
-        activation = ACTIVATIONS[0] if model.get("quick_gelu") else ACTIVATIONS[1]
-    return from_openai(flat, str(source), activation or ACTIVATIONS[0])
+    openai = flat.keys() >= OPENAI_MARKS
+    if config is None and not openai:
+        config = open_clip.beside(source)
+    found = from_openai(flat, str(source), activation, config)
+    if config is None and not openai:
+        tower = found.config["vision_config"]
+        warnings.warn(
+            f"{source} does not say how its network is built, and is taken for OpenAI's: heads of "
+            f"{clip_config.HEAD}, {tower['hidden_act']}, OpenAI's mean and standard deviation; if it is by "
+            f"open_clip, {open_clip.ADVICE}",
+            stacklevel=2,
+        )
+    return found
 
 
 def _write(
-    params: rules.Arrays, config: Mapping[str, Any] | None, source: Path, destination: Path
+    params: rules.Arrays,
+    contents: Sequence[Mapping[str, Any]] | None,
+    source: Path,
+    destination: Path,
 ) -> None:
-    """Writes the directory; without a config, all files but the weights are copied."""
+    """Writes the directory; without contents of its files, all but the weights are copied."""
     # Written beside the destination and renamed, so that a failure leaves no half of a directory.
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".clip-", dir=destination.parent) as temporary:
         staged = Path(temporary) / "clip"
         staged.mkdir()
         files.write_safetensors(staged / "model.safetensors", params, {"format": "flax"})
-        if config is None:
+        if contents is None:
             for name in COPIED:
                 if (source / name).is_file():
                     shutil.copyfile(source / name, staged / name)
         else:
-            size = config["vision_config"]["image_size"]
-            preprocessor = clip_config.preprocessor(size)
-            for name, content in (("config", config), ("preprocessor_config", preprocessor)):
-                (staged / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+            for name, content in zip(
+                ("config.json", preprocessing.FILES[0]), contents, strict=True
+            ):
+                (staged / name).write_text(json.dumps(content, indent=1) + "\n")
         staged.replace(destination)
 
 

@@ -1,20 +1,24 @@
 """Configuration files of a CLIP: config.json, which follows from shapes, and preprocessor_config.json."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from convert import open_clip
 from convert.rules import Arrays
 from nada_jax.errors import UserError
-from nada_jax.models.clip import MEAN, STD
+from nada_jax.models.preprocessing import BICUBIC, MEAN, STD
 
 ACTIVATIONS = ("quick_gelu", "gelu")  # OpenAI's, and the one that open_clip mostly trains with
-HEAD = 64  # width of an attention head in every published ViT; shapes do not show it
+# Of OpenAI's networks: width of an attention head, which shapes do not show, and of the widest of them. Wider
+# ones are by open_clip, with heads of 80 to 112.
+HEAD, WIDEST = 64, 1024
 
 
 def from_arrays(official: Arrays, what: str, activation: str) -> dict[str, Any]:
-    """Makes a config.json from the shapes of OpenAI's arrays.
+    """Makes a config.json from the shapes of OpenAI's arrays, with heads as OpenAI has them.
 
     Args:
       official: key -> array, as in OpenAI's `clip`.
@@ -50,12 +54,14 @@ def from_arrays(official: Arrays, what: str, activation: str) -> dict[str, Any]:
     def tower(prefix: str, width: int) -> dict[str, Any]:
         # One such norm a layer.
         norms = [k for k in official if k.startswith(f"{prefix}.") and k.endswith(".ln_1.weight")]
+        hidden = official.get(f"{prefix}.resblocks.0.mlp.c_fc.weight")
         return {
             "hidden_size": width,
-            "intermediate_size": 4 * width,
+            # Four times the width where it is missing, which is found when the arrays are matched.
+            "intermediate_size": len(hidden) if np.ndim(hidden) == 2 else 4 * width,
             "projection_dim": dim,
             "num_hidden_layers": len(norms),
-            "num_attention_heads": max(width // HEAD, 1),
+            "num_attention_heads": width // HEAD,
             "hidden_act": activation,
         }
 
@@ -82,13 +88,32 @@ def from_arrays(official: Arrays, what: str, activation: str) -> dict[str, Any]:
     }
 
 
+def check_heads(config: Mapping[str, Any], what: str) -> None:
+    """Refuses widths at which nothing but a configuration tells the number of heads.
+
+    Args:
+      config: see `from_arrays`.
+      what: how messages call it.
+
+    Raises:
+      UserError: a tower has such a width.
+    """
+    for tower in ("vision_config", "text_config"):
+        width = config[tower]["hidden_size"]
+        if width % HEAD or width > WIDEST:
+            raise UserError(
+                f"{what} does not say how many heads its {tower.removesuffix('_config')} tower of width "
+                f"{width} has, which is none of OpenAI's; {open_clip.ADVICE}"
+            )
+
+
 def preprocessor(size: int) -> dict[str, Any]:
     """Makes a preprocessor_config.json for images of a size in pixels, as OpenAI prepares them."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": size},
-        "resample": 3,  # PIL's code of bicubic interpolation
+        "resample": BICUBIC,
         "do_center_crop": True,
         "crop_size": {"height": size, "width": size},
         "do_rescale": True,

@@ -192,10 +192,16 @@ ROWS = (
         options=(
             Option(
                 "activation",
-                "quick_gelu (OpenAI's, the default) or gelu: that of the network, which a state dict "
-                "does not show",
+                "quick_gelu (OpenAI's) or gelu, instead of what the configuration says",
                 metavar="NAME",
                 choices=("quick_gelu", "gelu"),
+            ),
+            Option(
+                "config",
+                "the configuration of a file by open_clip, of its model_configs or an open_clip_config.json; by "
+                "default one beside the file",
+                metavar="FILE",
+                type=Path,
             ),
         ),
         convert=_directory,

@@ -1,10 +1,12 @@
-"""Files that are whole or not there; safetensors files."""
+"""Files that are whole or not there; texts and JSON; safetensors files."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -53,6 +55,44 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes text atomically, in UTF-8."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Reads a text file of the user: UTF-8, with or without the byte order mark of some editors.
+
+    Raises:
+      UserError: it cannot be read, or is not UTF-8; the message names the line.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} is not UTF-8: line {line} has the byte 0x{content[error.start]:02x}; save it as UTF-8"
+        ) from error
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      UserError: the file is missing, or holds something else.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply") from error
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}; expected a JSON object")
+    return content
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

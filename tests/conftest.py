@@ -166,9 +166,9 @@ def golden_clips(golden, golden_weights):
     seed = int(golden("nada_steps.npz")["seed"])
     clips = {}
     for i, name in enumerate(("ViT-B/32", "ViT-B/16")):
-        params, config, _ = conversion.from_openai(golden_weights(f"clip {name}", seed + 1 + i))
+        found = conversion.from_openai(golden_weights(f"clip {name}", seed + 1 + i))
         name = name.replace("-", "").replace("/", "")
-        clips[name] = clip.from_params(params, config, name=name)
+        clips[name] = clip.from_params(found.params, found.config, name=name)
     return clips
 
 

@@ -44,3 +44,27 @@ def test_a_grid_fills_rows_and_clips_colours():
     assert grid.shape == (5, 7, 3)
     assert [grid[0, 0, 0], grid[0, 4, 0], grid[3, 0, 0], grid[3, 4, 0]] == [0, 128, 255, 255]
     assert np.all(grid[2] == 255) and np.all(grid[:, 3] == 255)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{]", "x.json is not JSON"),
+        (b"[1]", "x.json holds a list; expected a JSON object"),
+        (b'{\n"a": "\xe9"}', "x.json is not UTF-8: line 2 has the byte 0xe9; save it as UTF-8"),
+        (b"[" * 10**6, "x.json is nested too deeply"),
+    ],
+)
+def test_what_is_no_json_object_is_refused_in_one_sentence(tmp_path, content, said):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        files.read_json(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1}', encoding="utf-8-sig")
+    assert files.read_json(path) == {"a": 1}
+    with pytest.raises(UserError, match="cannot read .*absent.txt: No such file"):
+        files.read_text(tmp_path / "absent.txt")

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from nada_jax import files
 from nada_jax.errors import UserError, reading
 
 VOCABULARY = Path(__file__).parents[1] / "assets" / "vocabulary.txt"
@@ -18,11 +19,11 @@ def read(file: str = "") -> list[str]:
       file: by default the one of this package.
 
     Raises:
-      UserError: it cannot be read, or holds fewer than two descriptions.
+      UserError: it cannot be read, is not UTF-8, or holds fewer than two descriptions.
     """
     path = Path(file).expanduser() if file else VOCABULARY
     with reading(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = files.read_text(path).splitlines()
         texts = list(dict.fromkeys(line.partition("#")[0].strip() for line in lines))
         texts = [text for text in texts if text]
         if len(texts) < 2:

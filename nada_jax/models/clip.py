@@ -1,42 +1,31 @@
 """CLIP (Radford et al. 2021): images and texts -> unit features of one space.
 
-The networks are Hugging Face's Flax ones; `transformers` is imported here and in `models.tokenizer` alone.
+The networks are Hugging Face's Flax ones; `transformers` is imported here, in `models.clip_network` and in
+`models.tokenizer` alone.
 """
 
-import functools
-import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from transformers import CLIPConfig
-from transformers.modeling_flax_outputs import FlaxBaseModelOutput
-from transformers.models.clip.modeling_flax_clip import (
-    FlaxCLIPEncoderLayer,
-    FlaxCLIPLayerCollection,
-    FlaxCLIPModule,
-)
+from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule
 
 from nada_jax import batches, trees
 from nada_jax.errors import UserError, reading, some
-from nada_jax.models import convolution, resampling
+from nada_jax.models import clip_network, preprocessing, resampling
+from nada_jax.models.clip_network import canonical, network, param_shapes
+from nada_jax.models.preprocessing import MEAN, STD
 from nada_jax.models.tokenizer import Tokenizer, load_tokenizer
 from nada_jax.settings import PRECISIONS, need
 
-# Of OpenAI's training images, in [0, 1].
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
 EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
-STACKED = "stacked"  # where the parameters of all layers stand, with a first axis of layers
 OLD_EOS = 2  # Hugging Face's former default of eos_token_id, which means "the highest id"
 
 
@@ -49,7 +38,7 @@ class Clip:
       config: its configuration as canonical JSON.
       tokenizer: see `Tokenizer`.
       name: how messages and metrics call it.
-      mean, std: of the three colours in [0, 1], for normalising.
+      mean, std, squash: see `Preprocessing`.
       precision: "float32" or "bfloat16", in which the networks compute.
     """
 
@@ -60,12 +49,13 @@ class Clip:
     name: str = flax.struct.field(pytree_node=False, default="clip")
     mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=MEAN)
     std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=STD)
+    squash: bool = flax.struct.field(pytree_node=False, default=False)
     precision: str = flax.struct.field(pytree_node=False, default="float32")
 
     @property
     def module(self) -> FlaxCLIPModule:
         """The network without its parameters."""
-        return _module(self.config, self.precision)
+        return network(self.config, self.precision)
 
     @property
     def image_size(self) -> int:
@@ -85,6 +75,8 @@ class Clip:
     def pixels(self, images: jax.Array, antialias: bool = False) -> jax.Array:
         """Resizes the shorter side to r by bicubic interpolation, crops the centre, normalises.
 
+        A clip that squashes resizes both sides to r instead.
+
         Args:
           images: [b, h, w, 3] in [-1, 1].
           antialias: widen the filter when shrinking, as newer libraries do.
@@ -95,7 +87,9 @@ class Clip:
         # Nothing is clamped: clamping would cut off gradients of what exceeds [-1, 1].
         sides = images.shape[1:3]
         rows, columns = (
-            resampling.to_shorter_side(side, min(sides), self.image_size, antialias)
+            resampling.to_shorter_side(
+                side, side if self.squash else min(sides), self.image_size, antialias
+            )
             for side in sides
         )
         x = images.astype(jnp.float32)
@@ -111,7 +105,9 @@ class Clip:
 
     def embed_pixels(self, pixels: jax.Array) -> jax.Array:
         """What `pixels` returned, [b, r, r, 3] -> float32 unit features [b, d]."""
-        return unit(self.module.apply({"params": self.params}, pixels, method=_image_features))
+        return unit(
+            self.module.apply({"params": self.params}, pixels, method=clip_network.image_features)
+        )
 
     def embed_images(self, images: jax.Array, antialias: bool = False) -> jax.Array:
         """[b, h, w, 3] in [-1, 1] -> float32 unit features [b, d]; see `pixels`."""
@@ -124,11 +120,13 @@ class Clip:
         """
         image = ("vision_model", "visual_projection", "logit_scale")
         params = {name: self.params[name] for name in image}
-        return self.replace(params=_for_images(params, self.precision))
+        return self.replace(params=clip_network.for_images(params, self.precision))
 
     def embed_tokens(self, ids: jax.Array) -> jax.Array:
         """What `tokenize` returned, [n, context] -> float32 unit features [n, d]."""
-        return unit(self.module.apply({"params": self.params}, ids, method=_text_features))
+        return unit(
+            self.module.apply({"params": self.params}, ids, method=clip_network.text_features)
+        )
 
     def embed_texts(self, texts: Sequence[str]) -> jax.Array:
         """Texts -> float32 unit features [n, d]; jitted inside, so call it outside of `jit`.
@@ -155,9 +153,9 @@ class Clip:
         ids = np.zeros((len(texts), self.context), np.int32)
         cut = []
         for row, text in zip(ids, texts, strict=True):
-            if not text.strip():
-                raise UserError(f"cannot embed a blank text {text!r} with clip {self.name!r}")
             tokens = self.tokenizer.encode(text)
+            if not tokens:  # nothing but blanks and control characters
+                raise UserError(f"cannot embed a blank text {text!r} with clip {self.name!r}")
             kept = tokens[: self.context - 2]
             if len(kept) < len(tokens):
                 cut.append((len(tokens) + 2, self.tokenizer.decode(kept).strip()))
@@ -178,6 +176,7 @@ def from_params(
     config: Mapping[str, Any],
     directory: str | os.PathLike | None = None,
     *,
+    preprocessor: Mapping[str, Any] | None = None,
     name: str = "clip",
     precision: str = "float32",
     tokenizer: Tokenizer | None = None,
@@ -188,7 +187,8 @@ def from_params(
       params: {flat path: array} of Hugging Face's FlaxCLIPModel, any float type.
       config: its `config.json`.
       directory: where tokenizer files and preprocessor_config.json are looked for. Without them:
-        OpenAI's vocabulary, where the config has its size, and OpenAI's mean and std.
+        OpenAI's vocabulary, where the config has its size, and OpenAI's mean and std, with a warning.
+      preprocessor: content of a preprocessor_config.json, instead of the one that is looked for.
       name: see `Clip`.
       precision: see `Clip`.
       tokenizer: instead of the one that is looked for.
@@ -197,140 +197,40 @@ def from_params(
       The clip.
 
     Raises:
-      UserError: an unknown precision, a damaged config, arrays that do not make the network, no
-        tokenizer.
+      UserError: an unknown precision, a damaged config, arrays that do not make the network, a
+        preprocessor that is not built, no tokenizer.
     """
     need(precision in PRECISIONS, "precision", precision, f"one of {', '.join(PRECISIONS)}")
     # The config, the preprocessor and the tokenizer may be a stranger's.
     with reading(name):
         if wrong := trees.misfits(params, param_shapes(config)):
             raise UserError(f"the arrays do not make clip {name!r}: {some(wrong)}")
-        described = _canonical(config)
-        text = _module(described, precision).config.text_config
+        described = canonical(config)
+        built = network(described, precision).config
+        text, size = built.text_config, built.vision_config.image_size
         tokenizer = tokenizer or load_tokenizer(directory, text.vocab_size)
+        if (highest := max(tokenizer.start, tokenizer.end)) >= text.vocab_size:
+            raise UserError(
+                f"clip {name!r} knows {text.vocab_size} tokens, but its tokenizer has number {highest}"
+            )
         # The network looks for its own end token, and would read out another place.
         if text.eos_token_id not in (OLD_EOS, tokenizer.end):
             raise UserError(
                 f"clip {name!r}: config.json says text_config.eos_token_id={text.eos_token_id}, but "
                 f"its tokenizer ends texts with {tokenizer.end}"
             )
-        beside = Path(directory or "") / "preprocessor_config.json"
-        preprocessor = read_json(beside) if directory and beside.is_file() else {}
-        mean = tuple(preprocessor.get("image_mean", MEAN))
-        std = tuple(preprocessor.get("image_std", STD))
+        if directory and preprocessor is None:
+            how = preprocessing.read(directory, size)
+        else:
+            how = preprocessing.parse(preprocessor or {}, size)
     tree = trees.unflatten({path: jnp.asarray(x, jnp.float32) for path, x in params.items()})
-    return Clip(tree, described, tokenizer, name, mean, std, precision)
-
-
-def param_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """{flat path: shape} of the parameters that a config.json describes; nothing is computed.
-
-    Raises:
-      UserError: it does not describe a CLIP.
-    """
-    module = _module(_canonical(config), "float32")
-    size = module.config.vision_config.image_size
-    context = module.config.text_config.max_position_embeddings
-
-    def init():
-        ids, pixels = jnp.zeros((1, context), jnp.int32), jnp.zeros((1, size, size, 3))
-        return module.init(jax.random.key(0), ids, pixels, None, jnp.arange(context)[None])
-
-    try:
-        tree = jax.eval_shape(init)["params"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"config.json does not describe a CLIP: {error}") from error
-    return {path: tuple(leaf.shape) for path, leaf in trees.flatten(tree).items()}
-
-
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-      UserError: the file is missing, or holds something else.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}; expected a JSON object")
-    return content
+    return Clip(tree, described, tokenizer, name, how.mean, how.std, how.squash, precision)
 
 
 def unit(x: jax.Array) -> jax.Array:
     """Brings the last axis to length 1, in float32; a zero stays zero, with a finite gradient."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + EPS)
-
-
-def _canonical(config: Mapping[str, Any]) -> str:
-    if config.get("model_type", "clip") != "clip":
-        raise UserError(f"config.json describes a {config['model_type']!r} model; expected 'clip'")
-    return CLIPConfig.from_dict(dict(config)).to_json_string(use_diff=False)
-
-
-@functools.cache
-def _module(config: str, precision: str) -> FlaxCLIPModule:
-    return FlaxCLIPModule(CLIPConfig.from_dict(json.loads(config)), dtype=jnp.dtype(precision))
-
-
-@functools.partial(jax.jit, static_argnames="precision")
-def _for_images(params: dict[str, Any], precision: str) -> dict[str, Any]:
-    # Kernels are rounded before they are used anyway; the rest is used in float32 here and there.
-    flat = trees.flatten(params)
-    flat = {
-        path: x.astype(precision) if path.endswith(".kernel") else x for path, x in flat.items()
-    }
-    params = trees.unflatten(flat)
-    if not convolution.on_cpu():
-        encoder = params["vision_model"]["encoder"]
-        layers = [encoder["layers"][str(i)] for i in range(len(encoder["layers"]))]
-        encoder["layers"] = {STACKED: jax.tree.map(lambda *xs: jnp.stack(xs), *layers)}
-    return params
-
-
-def _image_features(module: FlaxCLIPModule, pixels: jax.Array) -> jax.Array:
-    with nn.intercept_methods(_rewritten):
-        return module.visual_projection(module.vision_model(pixels).pooler_output)
-
-
-def _rewritten(call: Callable, args: tuple, named: dict, context: Any) -> Any:
-    """The parts of the network that are written anew here; called by Flax in place of each of its methods."""
-    module = context.module
-    if context.method_name == "__call__":
-        if isinstance(module, nn.Conv):
-            return _embed_patches(module, *args)
-        if isinstance(module, FlaxCLIPLayerCollection) and STACKED in module.variables["params"]:
-            return _loop_over_layers(module, named["hidden_states"])
-    return call(*args, **named)
-
-
-def _embed_patches(conv: nn.Conv, pixels: jax.Array) -> jax.Array:
-    """The network's one convolution, whose stride is its kernel's side, as one matrix product."""
-    # The gradient by pixels is another product, instead of a convolution dilated by the patch size.
-    kernel = conv.get_variable("params", "kernel").astype(conv.dtype)
-    (b, h, w, c), (p, _, _, d) = pixels.shape, kernel.shape
-    patches = pixels.reshape(b, h // p, p, w // p, p, c).transpose(0, 1, 3, 2, 4, 5)
-    return patches.reshape(b, h // p, w // p, -1).astype(conv.dtype) @ kernel.reshape(-1, d)
-
-
-def _loop_over_layers(layers: FlaxCLIPLayerCollection, hidden: jax.Array) -> FlaxBaseModelOutput:
-    """The layers as one body of a loop over their stacked parameters, which compiles once for all of them."""
-    layer = FlaxCLIPEncoderLayer(layers.config, layers.dtype, parent=None)
-
-    def body(hidden, params):
-        return layer.apply({"params": params}, hidden, None)[0], None
-
-    hidden, _ = jax.lax.scan(body, hidden, layers.variables["params"][STACKED])
-    return FlaxBaseModelOutput(last_hidden_state=hidden)
-
-
-def _text_features(module: FlaxCLIPModule, ids: jax.Array) -> jax.Array:
-    positions = jnp.arange(ids.shape[1])[None]
-    return module.text_projection(module.text_model(ids, None, positions).pooler_output)
 
 
 @jax.jit

@@ -13,8 +13,8 @@ import flax
 import numpy as np
 
 from nada_jax import files, trees
-from nada_jax.errors import UserError, reading
-from nada_jax.models.clip import Clip, from_params, read_json
+from nada_jax.errors import UserError, reading, some
+from nada_jax.models.clip import Clip, from_params
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
@@ -75,7 +75,8 @@ def load_clip(
     Args:
       model: an embedded name ("avatar-p8"), a Hugging Face directory with Flax or PyTorch weights, the
         name of one on the Hugging Face hub ("openai/clip-vit-base-patch32"), fetched once, or a file by
-        OpenAI or open_clip, converted on the fly.
+        OpenAI or open_clip, converted on the fly. The configuration of a file by open_clip is looked for
+        beside it, as open_clip_config.json or under its own name with .json.
       precision: "float32" or "bfloat16".
       field: how messages call `model`.
 
@@ -83,19 +84,26 @@ def load_clip(
       The clip, parameters in float32.
 
     Raises:
-      UserError: there is no such name or directory, or it holds no CLIP.
+      UserError: there is no such name or directory, it holds no CLIP, or its configuration says what is
+        not built.
     """
     name, path = os.fspath(model), _expand(model, field)
     if path.is_file():
         from convert import clip
 
         with reading(name):
-            params, config, _ = clip.load_file(path)
-        return from_params(params, config, name=name, precision=precision)
+            found = clip.load_file(path)
+        return from_params(
+            _finite(found.params, name),
+            found.config,
+            preprocessor=found.preprocessor,
+            name=name,
+            precision=precision,
+        )
     directory = find_clip(model, field)
     with reading(name):
-        config = read_json(directory / "config.json")
-    params = _read_clip(directory, name)
+        config = files.read_json(directory / "config.json")
+    params = _finite(_read_clip(directory, name), name)
     return from_params(params, config, directory, name=name, precision=precision)
 
 
@@ -198,6 +206,10 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
     path = _expand(model, field)
     if name and (path / "config.json").is_file():
         return path
+    if (path / "open_clip_config.json").is_file():
+        raise UserError(
+            f"{field}={name!r} is a directory by open_clip; give the file of its weights"
+        )
     # A hub name is "user/model"; whatever looks like a path is not looked for on the hub.
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(
@@ -234,6 +246,13 @@ def _read_clip(directory: Path, name: str) -> dict[str, np.ndarray]:
 
     with reading(name):
         return clip.load_torch_directory(directory)[0]
+
+
+def _finite(params: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The same; UserError where a number is not finite, since every feature would be so too."""
+    if wild := [path for path, x in params.items() if not np.isfinite(x).all()]:
+        raise UserError(f"{name} holds numbers that are not finite, in {some(wild)}")
+    return params
 
 
 def _fetch_from_hub(name: str, field: str) -> Path:

@@ -30,6 +30,12 @@ def test_a_vocabulary_is_a_text_a_line(tmp_path):
     file = tmp_path / "words.txt"
     file.write_text("# comment\n\ncat  # small\n dog\ncat\n")
     assert vocabulary.read(str(file)) == ["cat", "dog"]
+    # As editors of Windows save it.
+    file.write_bytes("cat\n\nna\u00efve dog".encode("utf-8-sig").replace(b"\n", b"\r\n"))
+    assert vocabulary.read(str(file)) == ["cat", "na\u00efve dog"]
+    file.write_bytes("cat\nna\u00efve dog".encode("latin-1"))
+    with pytest.raises(UserError, match="words.txt is not UTF-8: line 2 has the byte 0xef"):
+        vocabulary.read(str(file))
     file.write_text("cat\n")
     with pytest.raises(UserError, match="words.txt: it holds 1 descriptions"):
         vocabulary.read(str(file))

@@ -24,8 +24,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from configs import default
-from convert import clip as clip_tables
-from convert import rules
+from convert import clip_tables, rules
 from convert.stylegan2 import to_official
 from nada_jax import trees
 from nada_jax.adaptation.freezing.strategy import FROZEN
@@ -35,7 +34,8 @@ from nada_jax.adaptation.settings import Settings
 from nada_jax.adaptation.state import Frozen, TrainState
 from nada_jax.adaptation.step import loss, make_train_step
 from nada_jax.devices import compilation
-from nada_jax.models.clip import STACKED, Clip
+from nada_jax.models.clip import Clip
+from nada_jax.models.clip_network import STACKED
 from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.performance.workloads import ARCHITECTURES, Workload
 from tests.benchmarks.pytorch_twin import Guide, Twin, Weights, synthesize

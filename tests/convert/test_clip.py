@@ -59,10 +59,10 @@ def test_an_openai_state_dict_becomes_a_flax_directory(official, tmp_path):
     extras = {"input_resolution": 32, "context_length": 77, "vocab_size": 49408}
     tensors = {key: torch.tensor(x).half() for key, x in official.items()}
     torch.save(tensors | {k: torch.tensor(x) for k, x in extras.items()}, tmp_path / "clip.pt")
-    matches = conversion.convert(tmp_path / "clip.pt", tmp_path / "out")
+    matches = conversion.convert(tmp_path / "clip.pt", tmp_path / "out")  # no warning: OpenAI's
     assert sum(match.destination is None for match in matches) == 3
     read = from_pretrained(tmp_path / "out")
-    expected, _, _ = conversion.from_openai(official)
+    expected = conversion.from_openai(official).params
     assert read.keys() == expected.keys()
     for path, array in expected.items():
         np.testing.assert_array_equal(read[path], array.astype(np.float16))
@@ -161,7 +161,7 @@ def test_native_weights_are_not_converted_again(avatar_directory, tmp_path):
 @pytest.fixture
 def expected(official):
     """What every file of the golden CLIP must yield."""
-    return conversion.from_openai(official)[0]
+    return conversion.from_openai(official).params
 
 
 def assert_same(params, expected, dtype=np.float32):
@@ -207,36 +207,37 @@ def test_a_training_checkpoint_of_open_clip_is_read(official, expected, tmp_path
     optimizer = {"state": {0: {"step": torch.tensor(1)}}, "param_groups": []}
     checkpoint = {"epoch": 3, "name": "run", "state_dict": arrays, "optimizer": optimizer}
     torch.save(checkpoint, tmp_path / "epoch_3.pt")
-    assert_same(conversion.load_file(tmp_path / "epoch_3.pt")[0], expected)
+    with pytest.warns(
+        UserWarning, match="epoch_3.pt .* taken for OpenAI's: .*quick_gelu.*--config"
+    ):
+        assert_same(conversion.load_file(tmp_path / "epoch_3.pt").params, expected)
 
 
-def test_the_activation_of_open_clip_is_read_beside_the_file_or_given(official, tmp_path):
-    path = tmp_path / "open_clip_model.safetensors"
+def test_the_activation_may_be_given(official, tmp_path):
+    path = tmp_path / "clip.safetensors"
     safetensors.numpy.save_file({k: np.asarray(x) for k, x in official.items()}, path)
-    described = tmp_path / "open_clip_config.json"
+    with pytest.warns(UserWarning, match="heads of 64, gelu, OpenAI's mean"):
+        found = conversion.load_file(path, "gelu")
+    assert {found.config[f"{tower}_config"]["hidden_act"] for tower in ("text", "vision")} == {
+        "gelu"
+    }
 
-    def activation(given=None):
-        config = conversion.load_file(path, given)[1]
-        towers = {config[f"{tower}_config"]["hidden_act"] for tower in ("text", "vision")}
-        assert len(towers) == 1
-        return towers.pop()
 
-    assert activation() == "quick_gelu"
-    described.write_text('{"model_cfg": {"embed_dim": 64}}')
-    assert activation() == "gelu"
-    described.write_text('{"model_cfg": {"embed_dim": 64, "quick_gelu": true}}')
-    assert activation() == "quick_gelu"
-    assert activation("gelu") == "gelu"
-    assert main(["clip", "--activation", "gelu", str(path), str(tmp_path / "out")]) == 0
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["vision_config"]["hidden_act"] == "gelu"
+def test_an_archive_of_openai_is_not_described_by_what_lies_beside_it(official, tmp_path):
+    extras = {name: np.array(1) for name in conversion.OPENAI_MARKS}
+    arrays = {k: np.asarray(x) for k, x in official.items()} | extras
+    safetensors.numpy.save_file(arrays, tmp_path / "ViT-B-32.safetensors")
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": "of another file"}')
+    found = conversion.load_file(tmp_path / "ViT-B-32.safetensors")
+    assert found.config["vision_config"]["hidden_act"] == "quick_gelu"
 
 
 def test_a_file_is_loaded_by_its_path(official, golden_clips, tmp_path):
     safetensors.numpy.save_file(
         {k: np.asarray(x) for k, x in official.items()}, tmp_path / "clip.safetensors"
     )
-    clip = load_clip(tmp_path / "clip.safetensors")
+    with pytest.warns(UserWarning, match="taken for OpenAI's"):
+        clip = load_clip(tmp_path / "clip.safetensors")
     expected = golden_clips["ViTB32"]
     np.testing.assert_array_equal(clip.tokenize(["a cat"]), expected.tokenize(["a cat"]))
     images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)

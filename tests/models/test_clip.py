@@ -120,7 +120,7 @@ def test_equal_clips_share_one_compilation(avatar_clip):
     images = jnp.zeros((1, 64, 64, 3))
     embed(avatar_clip, images)
     twin = jax.tree.map(lambda x: x + 0, avatar_clip)
-    embed(twin.replace(config=models._canonical(json.loads(twin.config))), images)
+    embed(twin.replace(config=models.canonical(json.loads(twin.config))), images)
     assert embed._cache_size() == 1
 
 
@@ -144,7 +144,9 @@ def test_long_text_is_cut_with_a_warning_that_shows_what_is_left(avatar_clip):
         avatar_clip.tokenize(["pencil sketch " * 15])
 
 
-@pytest.mark.parametrize("texts", [[""], ["a", " \n"], [], "a sketch"])
+@pytest.mark.parametrize(
+    "texts", [[""], ["a", " \n"], [], "a sketch", ["\ufeff"], ["\x1b[31m"], ["&nbsp;"]]
+)
 def test_texts_that_cannot_be_embedded_are_refused(avatar_clip, texts):
     with pytest.raises(UserError, match="text"):
         avatar_clip.embed_texts(texts)
@@ -161,3 +163,48 @@ def test_arrays_that_do_not_fit_are_all_named(avatar_clip):
 def test_a_config_of_another_model_is_refused():
     with pytest.raises(UserError, match="'siglip' model"):
         models.param_shapes({"model_type": "siglip"})
+
+
+@pytest.mark.parametrize(
+    ("tower", "field", "value", "said"),
+    [
+        ("text_config", "num_hidden_layers", 2**70, "num_hidden_layers=118.*; expected 1 to 100"),
+        ("vision_config", "num_hidden_layers", 0, "vision_config.num_hidden_layers=0; expected 1"),
+        ("vision_config", "hidden_act", "mish", "hidden_act='mish'; expected one of gelu, "),
+        ("vision_config", "image_size", 65, "image_size=65 is no multiple of patch_size=8"),
+        ("vision_config", "image_size", 2**40, "does not describe a CLIP"),
+        ("vision_config", "num_attention_heads", 7, "must be divisible by num_heads"),
+    ],
+)
+def test_a_config_that_describes_no_network_is_refused_at_once(
+    avatar_clip, tower, field, value, said
+):
+    config = json.loads(avatar_clip.config)
+    config[tower][field] = value
+    with pytest.raises(UserError, match=said):
+        models.param_shapes(config)
+
+
+def test_a_number_of_classes_costs_no_time(avatar_clip):
+    claimed = json.loads(avatar_clip.config) | {"num_labels": 2**60}
+    claimed["text_config"] = claimed["text_config"] | {"num_labels": 2**60}
+    assert models.canonical(claimed) == avatar_clip.config
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(avatar_clip):
+    tokenizer = models.Tokenizer("other", 5000, 1613, encode=list, decode=str)
+    with pytest.raises(UserError, match="knows 1614 tokens, but its tokenizer has number 5000"):
+        params = models.trees.flatten(avatar_clip.params)
+        models.from_params(params, json.loads(avatar_clip.config), tokenizer=tokenizer)
+
+
+def test_squashing_resizes_both_sides(avatar_clip, assert_close):
+    torch = pytest.importorskip("torch")
+    images = np.random.default_rng(0).uniform(-1, 1, (1, 50, 90, 3)).astype(np.float32)
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(images.transpose(0, 3, 1, 2)) / 2 + 0.5, [64, 64], mode="bicubic"
+    )
+    expected = (resized.numpy().transpose(0, 2, 3, 1) - models.MEAN) / np.array(models.STD)
+    assert_close(avatar_clip.replace(squash=True).pixels(images), expected)
+    square = images[:, :, :50]
+    assert (avatar_clip.replace(squash=True).pixels(square) == avatar_clip.pixels(square)).all()

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 
 import flax
@@ -126,6 +127,14 @@ def test_an_unknown_clip_is_reported_with_the_embedded_ones(name, tmp_path, monk
     )
 
 
+def test_a_directory_of_open_clip_says_to_give_its_file(tmp_path):
+    (tmp_path / "open_clip_config.json").touch()
+    with pytest.raises(
+        UserError, match="is a directory by open_clip; give the file of its weights"
+    ):
+        nada_jax.load_clip(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "absent", "no config"])
 def test_a_damaged_clip_directory_is_reported(damage, tmp_path):
     shutil.copytree(registry.ASSETS / "clip-avatar-p8", tmp_path / "clip")
@@ -143,6 +152,28 @@ def test_a_damaged_flax_clip_is_reported(tmp_path):
     (tmp_path / "clip" / "model.safetensors").unlink()
     (tmp_path / "clip" / "flax_model.msgpack").write_bytes(b"\x85\xa5model")
     with pytest.raises(UserError, match="flax_model.msgpack"):
+        nada_jax.load_clip(tmp_path / "clip")
+
+
+def test_normalisation_is_that_of_the_directory(tmp_path):
+    shutil.copytree(registry.ASSETS / "clip-avatar-p8", tmp_path / "clip")
+    file = tmp_path / "clip" / "preprocessor_config.json"
+    content = json.loads(file.read_text()) | {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    file.write_text(json.dumps(content), encoding="utf-8-sig")  # as some editors save it
+    clip = nada_jax.load_clip(tmp_path / "clip")
+    assert (clip.mean, clip.std) == ((0.5,) * 3, (0.25,) * 3)
+    file.write_bytes(b'{"image_mean": "\xff"}')
+    with pytest.raises(UserError, match="preprocessor_config.json is not UTF-8: line 1"):
+        nada_jax.load_clip(tmp_path / "clip")
+
+
+def test_a_clip_with_numbers_that_are_not_finite_is_refused(tmp_path):
+    shutil.copytree(registry.ASSETS / "clip-avatar-p8", tmp_path / "clip")
+    file = tmp_path / "clip" / "model.safetensors"
+    arrays = safetensors.numpy.load_file(file)
+    arrays["visual_projection.kernel"][3, 4] = np.nan
+    safetensors.numpy.save_file(arrays, file, {"format": "flax"})
+    with pytest.raises(UserError, match="not finite, in visual_projection.kernel"):
         nada_jax.load_clip(tmp_path / "clip")
 
 
