@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     source, destination = given["source"], given["destination"]
     try:
         for argument in arguments:  # as they were given: a path has lost a slash of an address
-            files.check_local(argument, argument)
+            value = argument.partition("=")[2] if argument.startswith("-") else argument
+            files.check_local(value, value)
         options = _options(given)
         with warnings.catch_warnings():
             # Without the line of code that Python would print below a warning.

@@ -93,8 +93,12 @@ def _opened(path: Path) -> Iterator[safetensors.safe_open]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
-    except (safetensors.SafetensorError, AttributeError) as error:  # of float8, which numpy lacks
+    except safetensors.SafetensorError as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    except AttributeError as error:  # of float8, which numpy lacks
+        raise UserError(
+            f"{path} has arrays of a type that is not read ({error}); expected floats of 16 to 64 bits"
+        ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 

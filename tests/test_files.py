@@ -1,5 +1,6 @@
 """Files are whole or not there."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -37,6 +38,15 @@ def test_equal_content_gives_equal_bytes(tmp_path):
     assert len(contents) == 1
     files.write_safetensors(path, {"a": np.ones(1)}, {})
     assert files.read_safetensors(path)[1] == {}
+
+
+def test_a_type_that_numpy_lacks_is_named(tmp_path):
+    path = tmp_path / "x.safetensors"
+    files.write_safetensors(path, {"a": np.ones(2, ml_dtypes.float8_e4m3fn)}, {})
+    with pytest.raises(
+        UserError, match="x.safetensors has arrays of a type that is not read.*float8"
+    ):
+        files.read_safetensors(path)
 
 
 @pytest.mark.parametrize("name", ["https://x.org/a.pt", "gs://b/c", "HTTP://x", "https:/x/a.pt"])

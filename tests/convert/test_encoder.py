@@ -171,6 +171,20 @@ def test_an_encoder_that_starts_from_an_average_needs_it(opts, file):
         conversion.read(path)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.", "encoder.module."])
+def test_an_encoder_is_found_behind_a_prefix(prefix, torch, tmp_path):
+    arrays, average = official(), np.ones((3, 5), np.float32)
+    state = {
+        key.replace("encoder.", prefix, 1) if "encoder" in prefix else prefix + key: torch.tensor(x)
+        for key, x in arrays.items()
+    }
+    content = {"state_dict": state, "opts": options("Encoder4Editing")}
+    torch.save({"last": content, "latent_avg": torch.tensor(average)}, tmp_path / "encoder.pt")
+    encoder, _ = conversion.read(tmp_path / "encoder.pt")
+    expected, _ = conversion.to_native(arrays | {"latent_avg": average}, "e", "Encoder4Editing")
+    jax.tree.map(np.testing.assert_array_equal, encoder, expected)
+
+
 def test_a_file_without_an_encoder_is_refused(file, torch, tmp_path):
     with pytest.raises(UserError, match=r"holds no encoder: .*, it has decoder\.input\.input"):
         conversion.read(file({}))

@@ -406,8 +406,12 @@ def test_an_existing_destination_survives_a_failure(torch, tensors, official, tm
 
 def test_an_address_is_no_source(tmp_path, capsys):
     out = str(tmp_path / "x.safetensors")
-    for given in (["https://x.org/a.pt", out], ["a.pt", "https://x.org/a.safetensors"]):
-        assert main(["stylegan2", *given]) == 2
+    for given in (
+        ["https://x.org/a.pt", out],
+        ["a.pt", "https://x.org/a.safetensors"],
+        ["a.pt", out, "--lpips=https://x.org/a.pth"],
+    ):
+        assert main(["vgg", *given]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: https://x.org/a.") and "is an address" in said
 
