@@ -8,6 +8,7 @@ from typing import Any
 
 from convert import rules
 from convert.kinds import KINDS, convert
+from nada_jax import files
 from nada_jax.errors import UserError
 
 
@@ -40,9 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
                 help=f"{kind.name}: {option.help}",
             )
     # Options of all kinds are one flat list for argparse; `_options` sorts out those of other kinds.
+    arguments = sys.argv[1:] if arguments is None else arguments
     given = vars(parser.parse_args(arguments))
     source, destination = given["source"], given["destination"]
     try:
+        for argument in arguments:  # as they were given: a path has lost a slash of an address
+            value = argument.partition("=")[2] if argument.startswith("-") else argument
+            files.check_local(value, value)
         options = _options(given)
         with warnings.catch_warnings():
             # Without the line of code that Python would print below a warning.

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from convert import irse50, rules
 from convert.rules import CONV, DENSE, Match, Rule
-from convert.unpickle import reader
+from convert.unpickle import contents, reader
+from convert.unpickle.contents import Found
 from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
 from nada_jax.weights import native
@@ -20,7 +20,12 @@ TYPES = {
     "BackboneEncoder": False,
     "ProgressiveBackboneEncoder": True,
 }
-
+# Of pSp and e4e, not supported.
+LAST_LAYER = (
+    "BackboneEncoderUsingLastLayerIntoW",
+    "BackboneEncoderUsingLastLayerIntoWPlus",
+    "SingleStyleCodeEncoder",
+)
 
 RULES = [
     *irse50.body("encoder."),
@@ -60,8 +65,15 @@ def to_native(
             f"{what} holds an encoder with a ResNet34 body ({encoder_type}), which is not supported; "
             f"expected one with an IR-SE50 body: {known}"
         )
+    said = f"is {encoder_type!r}" if encoder_type else "is missing"
+    # A dense layer beside the body, instead of heads.
+    if "encoder.linear.weight" in official or encoder_type in LAST_LAYER:
+        raise UserError(
+            f"{what}: opts.encoder_type {said}; encoders that read one style code, or all by one dense layer, "
+            f"off the last map of their body ({', '.join(LAST_LAYER)}) are not supported; expected one of "
+            f"{known}"
+        )
     if encoder_type not in TYPES:
-        said = f"is {encoder_type!r}" if encoder_type else "is missing"
         raise UserError(
             f"{what}: opts.encoder_type {said}; expected one of {known}, since tensors alone do not "
             "show whether the first latent is added to all others"
@@ -98,20 +110,21 @@ def read(path: Path) -> tuple[Encoder, list[Match]]:
     Raises:
       UserError: the file is damaged, holds no such encoder, or does not say which.
     """
-    official, content = part(path, "encoder")
-    opts = content.get("opts")
+    found = part(path, "encoder")
+    official, opts = dict(found.arrays), found.beside("opts")
     opts = opts if isinstance(opts, Mapping) else {}
     restyle = opts.get("input_nc") == 6  # it reads the image and its last attempt, 3 channels each
-    average = content.get("latent_avg")
+    average = found.beside("latent_avg")
     if hasattr(average, "shape") and (restyle or opts.get("start_from_latent_avg", True)):
-        official["latent_avg"] = average
+        # [1, w] is [w], one for all latents.
+        official["latent_avg"] = average[0] if np.shape(average)[:-1] == (1,) else average
     elif restyle or opts.get("start_from_latent_avg"):
         raise UserError(f"{path} has no latent_avg, from which its encoder starts (see its opts)")
     encoder_type = opts.get("encoder_type")
     return to_native(official, str(path), encoder_type and str(encoder_type))
 
 
-def part(path: Path, network: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def part(path: Path, network: str) -> Found:
     """Reads a file of the pSp framework, to which StyleCLIP's mappers belong too.
 
     Args:
@@ -119,18 +132,19 @@ def part(path: Path, network: str) -> tuple[dict[str, np.ndarray], dict[str, Any
       network: the first part of its keys, "encoder" or "mapper".
 
     Returns:
-      The state dict without the decoder, and the content of the file.
+      The state dict without the decoder.
 
     Raises:
       UserError: the file is damaged, or holds no such network.
     """
     content = reader.read(path)
-    state = content.get("state_dict")
-    state = state if isinstance(state, Mapping) else {}
-    arrays = all(isinstance(key, str) and hasattr(x, "shape") for key, x in state.items())
-    if not arrays or not any(key.startswith(f"{network}.") for key in state):
-        held = ", ".join(map(str, list(state or content)[:8]))
+    # What an optimiser or a loss keeps under such names is not a network.
+    found = contents.find(content, rf"{network}\.\w+\..+", path, network)
+    if found is None:
+        state = content.get("state_dict")
+        held = ", ".join(map(str, list(state if isinstance(state, Mapping) else content)[:8]))
         raise UserError(
             f"{path} holds no {network}: expected tensors {network}.… in state_dict, it has {held}"
         )
-    return {key: x for key, x in state.items() if not key.startswith("decoder.")}, content
+    arrays = {key: x for key, x in found.arrays.items() if not key.startswith("decoder.")}
+    return found._replace(arrays=arrays)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from convert import rules
 from convert.rules import CONV, Match, Rule, Transform
-from convert.unpickle import reader
+from convert.unpickle import contents
 from nada_jax.models.irse import Irse50
 
 SIDE = 7  # pixels of the last map, for images of 112 pixels
@@ -15,6 +15,9 @@ FLAT_DENSE = Transform(
     lambda x: x.reshape(len(x), -1, SIDE, SIDE).transpose(2, 3, 1, 0),
     lambda x: x.transpose(3, 2, 0, 1).reshape(x.shape[3], -1),
 )
+
+
+LANDMARKS = r"output_layer\.3\.weight"  # encoders, which share the body, have no such layer
 
 
 def norm(official: str, native: str) -> list[Rule]:
@@ -62,7 +65,7 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Irse50, list[Match]]:
 
 
 def read(path: Path) -> tuple[Irse50, list[Match]]:
-    """Reads an official file: a plain state dict.
+    """Reads an official file: a state dict.
 
     Args:
       path: the file.
@@ -73,5 +76,4 @@ def read(path: Path) -> tuple[Irse50, list[Match]]:
     Raises:
       UserError: the file is damaged, holds no state dict, or one that does not fit.
     """
-    official = reader.state_dict(reader.read(path), path, "face identity network")
-    return to_native(official, str(path))
+    return to_native(contents.state_dict(path, LANDMARKS, "face identity network"), str(path))

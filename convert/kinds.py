@@ -93,7 +93,7 @@ def read(native_kind: str, path: Path, **options: Any) -> tuple[NativeModel, lis
             f"{path} is no {native_kind}: expected a {native.SUFFIX} file; there are no official files "
             "of this kind"
         )
-    if path.suffix not in kind.reads:
+    if path.suffix.lower() not in kind.reads:
         raise UserError(
             f"{path} does not end in {_listed((native.SUFFIX, *kind.reads))}; expected a native or an "
             f"official {native_kind}"
@@ -127,9 +127,12 @@ def convert(name: str, source: Path, destination: Path, **options: Any) -> list[
     # Rows without native files have endings of their own, or directories.
     if kind.convert is not None:
         return kind.convert(kind, source, destination, **options)
-    if source.suffix in kind.reads and destination.suffix == native.SUFFIX:
+    ends, becomes = source.suffix.lower(), destination.suffix.lower()
+    if ends in kind.reads and becomes == native.SUFFIX:
         return _to_native(kind, source, destination, **options)
-    if source.suffix == native.SUFFIX and destination.suffix in kind.writes:
+    if ends == native.SUFFIX and becomes in kind.writes:
+        if options:
+            raise UserError(f"--{min(options)} is for official files; {source} is a native one")
         return _to_official(kind, source, destination)
     back = f", or {native.SUFFIX} to {_listed(kind.writes)}" if kind.writes else ""
     raise UserError(
@@ -179,6 +182,15 @@ ROWS = (
         native="generator",
         reads=(".pt", ".pth", ".pkl"),
         writes=(".pt", ".pth"),
+        options=(
+            Option(
+                "clamp",
+                "bound of the output of every layer, which a state dict does not say; 256 where NVIDIA's "
+                "code trained in mixed precision, as by default",
+                metavar="NUMBER",
+                type=float,
+            ),
+        ),
         examples=(
             ("stylegan2-ffhq-config-f.pkl ffhq.safetensors", "NVIDIA -> native"),
             ("ffhq.pt ffhq.safetensors", "rosinality, StyleGAN-NADA -> native"),

@@ -1,9 +1,11 @@
 """Latent mappers of StyleCLIP."""
 
+import re
 from pathlib import Path
 
 from convert import encoder, rules
 from convert.rules import DENSE, Match
+from nada_jax.errors import UserError
 from nada_jax.models.mapper import Mapper
 
 # Official names; the official spelling is "course", and a SingleMapper has one network for all.
@@ -26,8 +28,14 @@ RULES = [
 def to_native(official: rules.Arrays, what: str) -> tuple[Mapper, list[Match]]:
     """Converts the state dict of a mapper, "mapper.…" -> array; see `rules.build`.
 
-    Levels that were not trained are absent.
+    Levels that were not trained are absent. UserError for the mappers of StyleSpace, by name.
     """
+    # They have a network for each layer of the generator: mapper_0, mapper_1, ...
+    if official and all(re.match(r"mapper\.mapper_\d+\.", key) for key in official):
+        raise UserError(
+            f"{what} holds a mapper of StyleSpace (FullStyleSpaceMapper or WithoutToRGBStyleSpaceMapper), which is "
+            "not supported; expected a mapper of latents: LevelsMapper or SingleMapper"
+        )
     return rules.build(Mapper, RULES, official, what)
 
 
@@ -45,5 +53,4 @@ def read(path: Path) -> tuple[Mapper, list[Match]]:
     Raises:
       UserError: the file is damaged, holds no mapper, or one that does not fit.
     """
-    official, _ = encoder.part(path, "mapper")
-    return to_native(official, str(path))
+    return to_native(encoder.part(path, "mapper").arrays, str(path))

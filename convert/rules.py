@@ -160,7 +160,7 @@ def apply(
 
     Raises:
       UserError: keys that no rule or several rules take, two keys with one destination, and arrays
-        that are missing, unknown or misshapen, all in one message.
+        that are missing, unknown, misshapen, not finite or no floats, all in one message.
     """
     rules = list(rules)
     problems: list[str] = []
@@ -194,7 +194,7 @@ def apply(
             convert = transform.backward if backward else transform.forward
             # safetensors writes memory as it lies, so a transposed view must become an array of its own.
             converted[destination] = np.asarray(convert(array), order="C")
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError) as error:
             problems.append(f"{key} {tuple(array.shape)}: {transform.name} failed ({error})")
             failed.add(destination)
     if expected is not None:
@@ -205,7 +205,8 @@ def apply(
         else:
             # What failed above is not missing too.
             shapes = {key: shape for key, shape in shapes.items() if key not in failed}
-            problems += trees.misfits(converted, shapes)
+            sources = {match.destination: match.source for match in matches}
+            problems += trees.misfits(converted, shapes, sources)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise UserError(f"{what} does not fit, {count}: {some(problems)}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from convert import rules
 from convert.rules import CONV, Match, Rule, Transform
-from convert.unpickle import reader
+from convert.unpickle import contents
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import BLOCKS, LPIPS_LAYERS, MEAN, STD, Vgg, convolutions
 
@@ -20,6 +20,8 @@ LINEAR = Transform(  # [1, c, 1, 1] -> [c]
 )
 # Of LPIPS: its preprocessing, which `models.vgg` does by itself.
 SCALING = {"scaling_layer.shift": MEAN, "scaling_layer.scale": STD}
+# Of torchvision, of LPIPS, and of the linear layers of LPIPS alone.
+LANDMARKS = r"features\.0\.weight|net\.slice1\.0\.weight|lin0\.model\.1\.weight"
 LINEAR_KEYS = [f"lin{i}.model.1.weight" for i in range(len(LPIPS_LAYERS))]
 
 
@@ -130,10 +132,10 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
     Raises:
       UserError: a file is missing, damaged or does not fit.
     """
-    official = read_keras(path) if path.suffix == ".h5" else _read_pytorch(path)
+    official = read_keras(path) if path.suffix.lower() == ".h5" else _read_pytorch(path)
     if lpips is None:
         return to_native(official, str(path))
-    linear = _read_pytorch(lpips)
+    linear = _read_pytorch(lpips, "linear layers of LPIPS")
     if sorted(linear) != LINEAR_KEYS:
         held = ", ".join(list(linear)[:3]) or "nothing"
         raise UserError(
@@ -145,8 +147,8 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
     return to_native(official | linear, f"{path} with {lpips}")
 
 
-def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
-    return reader.state_dict(reader.read(path), path, "VGG")
+def _read_pytorch(path: Path, what: str = "VGG") -> dict[str, np.ndarray]:
+    return contents.state_dict(path, LANDMARKS, what)
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:

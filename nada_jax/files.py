@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,24 @@ import safetensors
 import safetensors.numpy
 
 from nada_jax.errors import UserError
+
+
+def check_local(name: str | os.PathLike, what: str, instead: str = "") -> None:
+    """Refuses an address where a file or directory of this machine is expected.
+
+    Args:
+      name: what the user gave.
+      what: how the message calls it.
+      instead: what to do, where it is known; by default, to download the file.
+
+    Raises:
+      UserError: it is an address.
+    """
+    name = os.fspath(name)
+    # One slash is enough: a path that was made of an address has lost the other.
+    if re.match(r"[a-z][a-z0-9+.-]+:/", name, re.IGNORECASE):
+        advice = instead or f"download it, for example with `curl -LO {name}`, and give its path"
+        raise UserError(f"{what} is an address, from which nothing is fetched; {advice}")
 
 
 @contextlib.contextmanager
@@ -113,8 +132,12 @@ def _opened(path: Path) -> Iterator[safetensors.safe_open]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
-    except (safetensors.SafetensorError, AttributeError) as error:  # of float8, which numpy lacks
+    except safetensors.SafetensorError as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    except AttributeError as error:  # of float8, which numpy lacks
+        raise UserError(
+            f"{path} has arrays of a type that is not read ({error}); expected floats of 16 to 64 bits"
+        ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -122,9 +145,26 @@ def _opened(path: Path) -> Iterator[safetensors.safe_open]:
 def write_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes arrays and metadata atomically; UserError where there is no room or no permission."""
+    """Writes arrays and metadata atomically; UserError where there is no room or no permission.
+
+    Equal content gives equal bytes.
+    """
     with atomic(path) as temporary:
         try:
             safetensors.numpy.save_file(dict(arrays), temporary, dict(metadata))
         except safetensors.SafetensorError as error:  # on a full disk
             raise UserError(f"cannot write {path}: {error}") from error
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sorts the metadata of a header by name, which the library writes in an order drawn by chance."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header |= {"__metadata__": dict(sorted(header.get("__metadata__", {}).items()))}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        # The same entries take the same room; spaces fill it, as the library does.
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))

@@ -102,6 +102,8 @@ def stream(
     Raises:
       UserError: there is no such folder, or no image in it.
     """
+    said = f"{field}={os.fspath(directory)!r}"
+    files.check_local(directory, said, "download the images, and give their folder")
     directory = Path(directory).expanduser()
     if not directory.is_dir():
         raise UserError(f"{field}={os.fspath(directory)!r} is no directory; expected one of images")

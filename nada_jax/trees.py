@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
+import numpy as np
+
 SEPARATOR = "."
 
 
@@ -37,15 +40,20 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def misfits(arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Compares flat arrays with the shapes that a model needs.
+def misfits(
+    arrays: Mapping[str, Any],
+    expected: Mapping[str, tuple[int, ...]],
+    names: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Compares flat arrays of a file with the shapes that a model needs.
 
     Args:
       arrays: by flat path.
       expected: shapes by flat path.
+      names: what the file calls an array, by flat path; used where its values are wrong.
 
     Returns:
-      One phrase for each array that is missing, unknown or misshapen.
+      One phrase for each array that is missing, unknown, misshapen or `unusable`.
     """
     problems = []
     for path in expected.keys() | arrays.keys():
@@ -56,4 +64,30 @@ def misfits(arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) 
         elif tuple(arrays[path].shape) != tuple(expected[path]):
             held, needed = tuple(arrays[path].shape), tuple(expected[path])
             problems.append(f"{path} has shape {held}, expected {needed}")
+        elif wrong := unusable(arrays[path]):
+            problems.append(f"{(names or {}).get(path, path)} {wrong}")
     return problems
+
+
+def unusable(array: Any) -> str:
+    """Says why an array out of a file cannot be weights.
+
+    Args:
+      array: of any type.
+
+    Returns:
+      A phrase: it holds no floats, or values that are not finite in float32; "" where it is good.
+    """
+    array = np.asarray(array)
+    half = array.dtype in (np.float16, ml_dtypes.bfloat16)
+    if not half and array.dtype.kind != "f":
+        return f"holds {array.dtype}, expected floats"
+    if half:
+        # By their bits, in which infinity and NaN have all of the exponent's: numpy computes with halves in
+        # software, ten times as slowly.
+        bits, exponent = array.view(np.uint16), np.array(np.inf, array.dtype).view(np.uint16)
+        finite = ((bits & exponent) != exponent).all()
+    else:
+        with np.errstate(over="ignore"):  # float64 may exceed float32
+            finite = np.isfinite(array.astype(np.float32, copy=False)).all()
+    return "" if finite else "holds NaN or infinity"

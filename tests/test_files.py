@@ -1,5 +1,6 @@
 """Files are whole or not there."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -24,6 +25,43 @@ def test_finished_files_can_be_read_by_others(tmp_path):
     assert (tmp_path / "x.safetensors").stat().st_mode == ordinary.stat().st_mode
     arrays, metadata = files.read_safetensors(tmp_path / "x.safetensors")
     assert np.array_equal(arrays["a"], np.ones(2)) and metadata == {"k": "v"}
+
+
+def test_equal_content_gives_equal_bytes(tmp_path):
+    path, facts = tmp_path / "x.safetensors", {name: f'{name} "é"\n\x7f😀' for name in "hgfedcba"}
+    contents = set()
+    for _ in range(6):  # the library draws the order of 8 facts by chance
+        files.write_safetensors(path, {"é": np.ones(3), "b": np.zeros(2)}, facts)
+        contents.add(path.read_bytes())
+        arrays, metadata = files.read_safetensors(path)
+        assert arrays["é"].tolist() == [1, 1, 1] and metadata == facts
+    assert len(contents) == 1
+    files.write_safetensors(path, {"a": np.ones(1)}, {})
+    assert files.read_safetensors(path)[1] == {}
+
+
+def test_a_type_that_numpy_lacks_is_named(tmp_path):
+    path = tmp_path / "x.safetensors"
+    files.write_safetensors(path, {"a": np.ones(2, ml_dtypes.float8_e4m3fn)}, {})
+    with pytest.raises(
+        UserError, match="x.safetensors has arrays of a type that is not read.*float8"
+    ):
+        files.read_safetensors(path)
+
+
+@pytest.mark.parametrize("name", ["https://x.org/a.pt", "gs://b/c", "HTTP://x", "https:/x/a.pt"])
+def test_an_address_is_no_file(name):
+    with pytest.raises(UserError, match=f"^f='.*' is an address, .* `curl -LO {name}`"):
+        files.check_local(name, f"f={name!r}")
+    with pytest.raises(UserError, match="; use a name$"):
+        files.check_local(name, name, "use a name")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a.pt", "/a/b.pt", "~/a", "C:/a.pt", "openai/clip", "./a:b/c"]
+)
+def test_what_is_no_address_passes(name):
+    files.check_local(name, name)
 
 
 def test_a_path_below_a_file_is_refused_by_name(tmp_path):

@@ -51,3 +51,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
         list(images.stream(tmp_path, 4, field="folder"))
     with pytest.raises(UserError, match="folder=.*is no directory"):
         list(images.stream(tmp_path / "nowhere", 4, field="folder"))
+    with pytest.raises(
+        UserError, match="folder='https://x.org/a' is an address, .*; download the im"
+    ):
+        list(images.stream("https://x.org/a", 4, field="folder"))

@@ -14,6 +14,7 @@ from nada_jax.errors import UserError
 # Bounds of the dotted paths of modules: parts and characters. Published networks stay far below; a small
 # file could name very long paths very often.
 DEPTH, LENGTH = 16, 256
+PERSISTENT = b"torch_utils.persistence"  # the module that pickles of NVIDIA's classes name
 
 
 def read_torchscript(path: Path) -> dict[str, np.ndarray]:
@@ -29,18 +30,45 @@ def read_torchscript(path: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the archive is damaged or names something that a TorchScript archive does not.
     """
+    return state_dict(tree(_read_archive(path, records="__torch__."), str(path)), path)
+
+
+def has_persistent(path: Path) -> bool:
+    """Whether an archive by `torch.save`, which is whole, holds networks of NVIDIA's classes."""
+    with zipfile.ZipFile(path) as archive:
+        return any(
+            name.endswith("/data.pkl") and PERSISTENT in archive.read(name)
+            for name in archive.namelist()
+        )
+
+
+def read_persistent(path: Path) -> Any:
+    """Reads an archive with networks of NVIDIA's classes, as PTI saves them.
+
+    Args:
+      path: the file.
+
+    Returns:
+      See `pickles.read_pickle`.
+
+    Raises:
+      UserError: the archive is damaged or names something that NVIDIA's pickles do not.
+    """
+    return _read_archive(path, records=pickles.NETWORK)
+
+
+def _read_archive(path: Path, records: str) -> Any:
     with zipfile.ZipFile(path) as archive:
         # The directory has the name under which the file was saved first.
-        root = next(n for n in archive.namelist() if n.endswith("/constants.pkl")).split("/")[0]
+        root = next(n for n in archive.namelist() if n.endswith(".pkl")).split("/")[0]
 
         def open_storage(kind: str, key: Any, *_: Any) -> Storage:
             return Storage(kind, archive.read(f"{root}/data/{key}"))
 
         if f"{root}/data.pkl" not in archive.namelist():
-            raise UserError(f"cannot read {path}: it is a TorchScript archive without its data.pkl")
+            raise UserError(f"cannot read {path}: it is a PyTorch archive without its data.pkl")
         data = archive.read(f"{root}/data.pkl")
-        module = pickles.read_script(data, open_storage, path)
-    return state_dict(tree(module, str(path)), path)
+        return pickles.read_archive(data, open_storage, path, records)
 
 
 def tree(root: Any, what: str) -> dict[str, dict[str, Any]]:

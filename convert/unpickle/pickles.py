@@ -40,21 +40,22 @@ def read_pickle(path: Path) -> Any:
         return _run(_Unpickler(_Bounded(file, size), size), path)
 
 
-def read_script(data: bytes, open_storage: OpenStorage, path: Path) -> Any:
-    """Reads the pickle of objects in a TorchScript archive.
+def read_archive(data: bytes, open_storage: OpenStorage, path: Path, records: str) -> Any:
+    """Reads the pickle of objects in an archive of PyTorch.
 
     Args:
       data: the pickle.
       open_storage: gives a storage.
       path: the archive, for messages.
+      records: see `_Unpickler`.
 
     Returns:
       See `read_pickle`.
 
     Raises:
-      UserError: the pickle is damaged, or names something that a TorchScript archive does not.
+      UserError: the pickle is damaged, or names something outside of the table.
     """
-    unpickler = _Unpickler(io.BytesIO(data), len(data), records="__torch__.")
+    unpickler = _Unpickler(io.BytesIO(data), len(data), records)
     unpickler.open_storage = open_storage
     return _run(unpickler, path)
 

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import pickle
 import re
 import warnings
 import zipfile
@@ -14,9 +15,15 @@ from typing import Any
 import numpy as np
 
 from convert.unpickle import modules, pickles
+from convert.unpickle.standins import Record
 from nada_jax.errors import UserError
 
 SLACK = 2**24  # bytes of code that a TorchScript archive may hold compressed
+# What DataParallel, torch.compile, FSDP and checkpointing of activations put into keys, wherever they wrap.
+WRAPPERS = re.compile(
+    r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of PyTorch's magic number
 LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
 
 
@@ -33,21 +40,37 @@ def import_torch() -> ModuleType:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a `.pt`, `.pth` or `.bin` file that `torch.save` or `torch.jit.save` wrote.
+    """Reads a checkpoint that is a table, as `load` does.
+
+    Raises:
+      UserError: what `load` raises, or it is no table by names.
+    """
+    content = load(path)
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"{path} holds {described(content)}; expected a table of tensors (a state dict)"
+        )
+    if wrong := [key for key in content if not isinstance(key, str)]:
+        raise UserError(f"{path} has the key {wrong[0]!r}; expected names of tensors")
+    return content
+
+
+def load(path: str | os.PathLike) -> Any:
+    """Reads a file that `torch.save`, `torch.jit.save` or `pickle.dump` wrote, whatever its ending.
 
     Only tensors, plain Python values and `argparse.Namespace` are rebuilt; of a TorchScript archive, as
-    OpenAI's CLIPs are published, the tensors alone.
+    OpenAI's CLIPs are published, the tensors alone; NVIDIA's networks as `Record`s.
 
     Args:
       path: the file.
 
     Returns:
-      The table it holds, nested as it was; tensors as numpy arrays (bfloat16, which numpy lacks, as
-      float32), namespaces as dictionaries.
+      What it holds, nested as it was; tensors as numpy arrays (bfloat16 and smaller types, which numpy
+      lacks, as float32), namespaces as dictionaries.
 
     Raises:
       UserError: torch is missing, or the file is missing, cut short, damaged, compressed, no checkpoint,
-        no table, or asks for code to be run.
+        or asks for code to be run.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,6 +79,10 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     zipped = zipfile.is_zipfile(path)
     if zipped and _check_zip(path):
         return modules.read_torchscript(path)
+    if zipped and modules.has_persistent(path):
+        return modules.read_persistent(path)
+    if not zipped and _is_plain_pickle(path):
+        return pickles.read_pickle(path)
     torch = import_torch()
     try:
         _scan(path, zipped)
@@ -67,16 +94,10 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         raise  # `reading` reports it: the file may be whole
     except Exception as error:  # a damaged pickle can fail in any way
         raise UserError(f"cannot read {path}: {_reason(path, error)}") from error
-    if not isinstance(content, Mapping):
-        kind = type(content).__name__
-        raise UserError(f"{path} holds a {kind}; expected a table of tensors (a state dict)")
     try:
-        content = _ToNumpy(torch, path).convert(content)
+        return _ToNumpy(torch, path).convert(content)
     except RecursionError as error:
         raise UserError(f"cannot read {path}: its lists are nested too deeply") from error
-    if wrong := [key for key in content if not isinstance(key, str)]:
-        raise UserError(f"{path} has the key {wrong[0]!r}; expected names of tensors")
-    return content
 
 
 def state_dict(
@@ -91,13 +112,13 @@ def state_dict(
       expected: the content, for messages.
 
     Returns:
-      The same table.
+      The same table, `unwrapped`.
 
     Raises:
-      UserError: it is no table, or holds something else than tensors.
+      UserError: it is no table, is empty, or holds something else than tensors.
     """
-    if not isinstance(content, Mapping):
-        wrong = [f"a {type(content).__name__}"]
+    if not isinstance(content, Mapping) or not content:
+        wrong = [described(content) if content else "nothing"]
     else:
         wrong = [
             str(key)
@@ -109,7 +130,45 @@ def state_dict(
             f"{path} holds no {what}: expected {expected} (tensors alone), it has "
             + ", ".join(wrong[:8])
         )
-    return dict(content)
+    return unwrapped(content, path)
+
+
+def unwrapped(table: Mapping[Any, Any], path: Path) -> dict[str, Any]:
+    """Takes the names of PyTorch's wrappers out of the keys of a table; see `WRAPPERS`.
+
+    Args:
+      table: a state dict.
+      path: the file, for messages.
+
+    Returns:
+      What it has under texts; "module.conv.weight" as "conv.weight".
+
+    Raises:
+      UserError: two keys would become one.
+    """
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(key, str):
+            name = WRAPPERS.sub("", key)
+            if name in found:
+                raise UserError(f"{path} has {name} twice, with a wrapper's name in it and without")
+            found[name] = value
+    return found
+
+
+def described(content: Any) -> str:
+    """How messages name what a file holds, where it is no table."""
+    if isinstance(content, Record):
+        return f"a pickled {content.name:.80}"
+    return f"a {type(content).__name__}"
+
+
+def _is_plain_pickle(path: Path) -> bool:
+    """Whether a file is a pickle by Python itself, not of PyTorch's old format, which starts with one."""
+    with path.open("rb") as file:
+        head = file.read(len(LEGACY_START))
+    pickled = path.suffix.lower() == ".pkl" or head[:1] == pickle.PROTO
+    return pickled and head != LEGACY_START
 
 
 def _check_zip(path: Path) -> bool:
@@ -169,7 +228,7 @@ def _reason(path: Path, error: Exception) -> str:
     if refused:
         return (
             f"it asks for {refused[1]}, and only tensors and plain values are read, since anything "
-            "else could run code; save its state dict instead"
+            "else could run code; save its state dict instead: torch.save(model.state_dict(), FILE)"
         )
     return "it is cut short, damaged, or not a PyTorch checkpoint"
 
@@ -198,7 +257,9 @@ class _ToNumpy:
             if self._left < 0:
                 raise UserError(f"{self._path} claims tensors larger than the file")
             value = value.detach()
-            return (value.float() if value.dtype == self._torch.bfloat16 else value).numpy()
+            plain = (self._torch.float16, self._torch.float32, self._torch.float64)
+            lacking = value.is_floating_point() and value.dtype not in plain
+            return (value.float() if lacking else value).numpy()
         if isinstance(value, argparse.Namespace):
             value = vars(value)
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""NVIDIA's StyleGAN2 pickles: what is checked in them, and the arrays of their generators."""
+"""NVIDIA's StyleGAN2s: what is checked in them, and the arrays of their generators."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert.unpickle import modules, pickles
+from convert.unpickle import contents, modules, pickles
 from convert.unpickle.standins import Array, Record
 from nada_jax.errors import UserError
 
@@ -25,49 +25,76 @@ class Release(NamedTuple):
     conv_clamp: float | None
 
 
-def read(path: Path) -> Release:
-    """Reads a pickle: `G_ema` of a PyTorch one, `Gs` of a TensorFlow one.
+def find(content: Any, path: Path) -> Release | None:
+    """Finds a generator among pickled networks.
 
     Args:
-      path: the file.
+      content: what `reader.load` returned: a network; a table with `G_ema`, and mostly others; or
+        TensorFlow's (G, D, Gs), whose last one is averaged, as `G_ema` is.
+      path: the file, for messages.
 
     Returns:
-      The generator in it.
+      The generator; None where there is none.
 
     Raises:
-      UserError: the file is missing, damaged, would run code, or holds another kind of network.
+      UserError: it is of another kind.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; expected a StyleGAN2 pickle")
-    content = pickles.read_pickle(path)
-    if isinstance(content, Mapping) and isinstance(content.get("G_ema"), Record):
-        return _read_torch(content["G_ema"], path)
-    # (G, D, Gs); the last one holds averaged weights, as G_ema does.
-    if isinstance(content, tuple) and len(content) == 3 and _is_network(content[2]):
-        return _read_tensorflow(content[2], path)
-    names = [key for key in content if type(key) is str] if isinstance(content, Mapping) else []
-    held = ", ".join(names[:8])
-    raise UserError(
-        f"{path} holds no generator: expected a table with G_ema (PyTorch) or three networks "
-        f"(TensorFlow), it has {held or type(content).__name__}"
-    )
+    if isinstance(content, tuple) and len(content) == 3:
+        content = content[2]
+    networks = content if isinstance(content, Mapping) else {"": content}
+    generators = {
+        str(name): x
+        for name, x in networks.items()
+        if isinstance(x, Record)
+        and (_is_network(x) or name == "G_ema" or x.name.endswith("Generator"))
+    }
+    root = contents.choose(generators, path, "generator")
+    if root is None:
+        return None
+    return _read_tensorflow(root, path) if _is_network(root) else _read_torch(root, path)
 
 
 def _read_torch(root: Record, path: Path) -> Release:
     parts = modules.tree(root, str(path))
-    arrays = modules.state_dict(parts, path)
+    return from_state_dict(modules.state_dict(parts, path), path, parts)
+
+
+def from_state_dict(
+    arrays: dict[str, np.ndarray],
+    path: Path,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Release:
+    """Takes the state dict of a generator of NVIDIA's PyTorch code.
+
+    Args:
+      arrays: by official key.
+      path: the file, for messages.
+      parts: the attributes of each of its modules, where the file has them.
+
+    Returns:
+      The generator; without `parts`, its `conv_clamp` is unknown and None.
+
+    Raises:
+      UserError: it is of another kind.
+    """
 
     # Settings are attributes of the modules that use them: all values of one name, as a set.
     def every(attribute: str, within: str = "") -> set[Any]:
-        states = [state for name, state in parts.items() if name.startswith(within)]
+        states = [state for name, state in (parts or {}).items() if name.startswith(within)]
         return {_plain(state[attribute]) for state in states if attribute in state}
+
+    def has(beginning: str, end: str = "") -> bool:
+        return any(key.startswith(beginning) and key.endswith(end) for key in arrays)
 
     _refuse(
         path,
         {
-            "a StyleGAN3": "synthesis.input" in parts,
-            "conditional, with labels": "mapping.embed" in parts or every("c_dim") - {0},
-            "of the architecture 'resnet' or 'orig'": every("architecture") - {"skip"},
+            "a StyleGAN3": has("synthesis.input."),
+            "conditional, with labels": has("mapping.embed.") or every("c_dim") - {0},
+            "of the architecture 'resnet' or 'orig'": every("architecture") - {"skip"}
+            or has("synthesis.b", ".skip.weight")
+            or has("synthesis.b4.")
+            and not has("synthesis.b4.torgb."),
             "not of RGB images": every("img_channels") - {3},
         },
         {

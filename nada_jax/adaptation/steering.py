@@ -8,7 +8,7 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from nada_jax import images
+from nada_jax import files, images
 from nada_jax.adaptation import prompts, vocabulary
 from nada_jax.adaptation.prompts import Targets
 from nada_jax.errors import UserError
@@ -97,6 +97,7 @@ class Steering:
         self.examples = self._examples()
         self._known: dict[str, tuple[Targets, ...]] = {}  # the same text is often chosen again
         if text.read_every:
+            files.check_local(text.vocabulary, f"text.vocabulary={text.vocabulary!r}")
             words = vocabulary.read(text.vocabulary)
             # A source equal to the target has no direction.
             self.words = [word for word in words if word not in self.texts]

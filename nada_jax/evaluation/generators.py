@@ -89,7 +89,7 @@ def _known(name: str) -> Lineage:
     if name in registry.EMBEDDED:
         return Lineage(name, (registry.EMBEDDED[name][2], CONTROL_TARGET), ())
     # Official files have no header to read.
-    return lineage.read(path) if path.suffix == ".safetensors" else Lineage()
+    return lineage.read(path) if path.suffix.lower() == ".safetensors" else Lineage()
 
 
 def _refuse_unknown(value: str, field: str, adapted: Adapted, expected: str) -> None:

@@ -125,7 +125,7 @@ def load_model(kind: type[Model], weights: str | os.PathLike, *, field: str = "w
     if not path.is_file():
         why = "is a directory" if path.is_dir() else "does not exist"
         raise UserError(f"{field}={os.fspath(weights)!r} {why}; expected a file")
-    if path.suffix == native.SUFFIX:
+    if path.suffix.lower() == native.SUFFIX:
         return native.read(kind, path)
     from convert import kinds
 
@@ -221,7 +221,12 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
 
 
 def _expand(name: str | os.PathLike, field: str) -> Path:
-    """The path behind a name, which may not exist; UserError where the system refuses to look."""
+    """The path behind a name, which may not exist; UserError for an address, or where the system refuses."""
+    said = os.fspath(name)
+    known = {entry.url: entry.name for entry in registry.GENERATORS.values()}
+    known |= {f"https://huggingface.co/{clip}": clip for clip in registry.CLIPS}
+    instead = f"give the name {known[said]}, which is fetched once" if said in known else ""
+    files.check_local(said, f"{field}={said!r}", instead)
     try:
         path = Path(name).expanduser()  # RuntimeError: "~user" of an unknown user
         path.exists()  # OSError: the name is too long, or a directory is closed to the user

@@ -54,7 +54,8 @@ def read(kind: type[Model], path: Path) -> Model:
       The model, arrays in float32.
 
     Raises:
-      UserError: the file is damaged, of another kind, or its arrays do not fit its architecture.
+      UserError: the file is damaged, of another kind, its arrays do not fit its architecture, or hold
+        what is not finite.
     """
     with reading(path):
         arrays, metadata = files.read_safetensors(path)
@@ -79,7 +80,7 @@ def save_model(model: NativeModel, path: str | os.PathLike, **facts: str) -> Non
     Raises:
       UserError: the path has another ending, or cannot be written.
     """
-    if Path(path).suffix != SUFFIX:
+    if Path(path).suffix.lower() != SUFFIX:
         raise UserError(f"{path} does not end in {SUFFIX}, the native format")
     described = json.dumps(dataclasses.asdict(model.architecture))
     metadata = {"format": FORMAT + model.KIND, "architecture": described} | facts
@@ -114,7 +115,7 @@ def model_from_arrays(
       The model, arrays in float32.
 
     Raises:
-      UserError: arrays are missing, unknown or misshapen.
+      UserError: arrays are missing, unknown, misshapen, not finite, or no floats.
     """
     if architecture is None:
         shapes = {path: tuple(array.shape) for path, array in arrays.items()}

@@ -30,13 +30,13 @@ def modules(**content):
     return made
 
 
-def dumps(content, protocol=4, **named):
+def dumps(content, protocol=4, dump=pickle.dumps, **named):
     """Pickles with fake modules in place for the time being."""
     made = modules(**named)
     former = {name: sys.modules.get(name) for name in made}
     sys.modules.update(made)
     try:
-        return pickle.dumps(content, protocol=protocol)
+        return dump(content, protocol)
     finally:
         for name, module in former.items():
             del sys.modules[name]
@@ -154,14 +154,38 @@ def torch_module(generator, **changes):
     return Persistent("Generator", {}, {"mapping": mapping, "synthesis": synthesis}, c_dim=0)
 
 
+def torch_state_dict(module, prefix=""):
+    """What `module.state_dict()` gives in PyTorch."""
+    state = module.meta["state"]
+    found = {
+        f"{prefix}{k}": x.detach() for k, x in (state["_parameters"] | state["_buffers"]).items()
+    }
+    for name, part in state["_modules"].items():
+        found |= torch_state_dict(part, f"{prefix}{name}.")
+    return found
+
+
+TORCH_MODULES = {
+    "torch_utils__persistence": {"_reconstruct_persistent_obj": _reconstruct_persistent_obj},
+    "dnnlib__util": {"EasyDict": EasyDict},
+}
+
+
 def torch_pickle(content, protocol=4):
     """The bytes of what a .pkl of StyleGAN2-ADA (PyTorch) holds."""
-    return dumps(
-        content,
-        protocol,
-        torch_utils__persistence={"_reconstruct_persistent_obj": _reconstruct_persistent_obj},
-        dnnlib__util={"EasyDict": EasyDict},
-    )
+    return dumps(content, protocol, **TORCH_MODULES)
+
+
+def torch_archive(content, zipped=True):
+    """The bytes of the same, saved by `torch.save`, as PTI does it."""
+    import torch
+
+    def save(content, protocol):
+        file = io.BytesIO()
+        torch.save(content, file, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+        return file.getvalue()
+
+    return dumps(content, 2, save, **TORCH_MODULES)
 
 
 # -- TensorFlow: StyleGAN2 and StyleGAN2-ADA ---------------------------------------------------------

@@ -97,6 +97,7 @@ def test_a_file_shows_its_kind_and_sizes(
     ("opts", "average", "expected"),
     [
         ({}, (5,), 1),  # one for all latents
+        ({}, (1, 5), 1),
         ({"start_from_latent_avg": True}, (3, 5), 1),
         ({"start_from_latent_avg": False}, (3, 5), 0),
         ({"start_from_latent_avg": False}, None, 0),
@@ -137,7 +138,12 @@ def test_missing_unknown_and_misshapen_keys_are_reported_together():
     ("encoder_type", "said"),
     [
         ("ResNetBackboneEncoder", r"with a ResNet34 body \(ResNetBackboneEncoder\), .*IR-SE50"),
-        ("BackboneEncoderUsingLastLayerIntoW", "opts.encoder_type is 'BackboneEncoderUsingLast"),
+        (
+            "BackboneEncoderUsingLastLayerIntoW",
+            "'BackboneEncoderUsingLastLayerIntoW'; encoders that read one style code",
+        ),
+        ("SingleStyleCodeEncoder", "'SingleStyleCodeEncoder'; encoders that read one style code"),
+        ("Mine", "opts.encoder_type is 'Mine'; expected one of GradualStyleEncoder"),
         (None, "opts.encoder_type is missing; expected one of GradualStyleEncoder, Encoder4Edi"),
     ],
 )
@@ -149,10 +155,13 @@ def test_an_encoder_of_another_or_an_unknown_kind_is_refused(encoder_type, said,
             conversion.read(file(official()))
 
 
-def test_a_resnet_is_known_by_its_keys_too():
-    arrays = {"encoder.conv1.weight": np.zeros((64, 6, 7, 7), np.float32)}
-    with pytest.raises(UserError, match="ResNet34 body"):
-        conversion.to_native(arrays, "file.pt", "BackboneEncoder")
+@pytest.mark.parametrize(
+    ("key", "said"), [("conv1", "ResNet34 body"), ("linear", "encoders that read one style code")]
+)
+def test_other_encoders_are_known_by_their_keys_too(key, said):
+    arrays = {f"encoder.{key}.weight": np.zeros((64, 6), np.float32)}
+    with pytest.raises(UserError, match=said):
+        conversion.to_native(arrays, "file.pt", None)
 
 
 @pytest.mark.parametrize("opts", [{"start_from_latent_avg": True}, {"input_nc": 6}])
@@ -162,12 +171,28 @@ def test_an_encoder_that_starts_from_an_average_needs_it(opts, file):
         conversion.read(path)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.", "encoder.module."])
+def test_an_encoder_is_found_behind_a_prefix(prefix, torch, tmp_path):
+    arrays, average = official(), np.ones((3, 5), np.float32)
+    state = {
+        key.replace("encoder.", prefix, 1) if "encoder" in prefix else prefix + key: torch.tensor(x)
+        for key, x in arrays.items()
+    }
+    content = {"state_dict": state, "opts": options("Encoder4Editing")}
+    torch.save({"last": content, "latent_avg": torch.tensor(average)}, tmp_path / "encoder.pt")
+    encoder, _ = conversion.read(tmp_path / "encoder.pt")
+    expected, _ = conversion.to_native(arrays | {"latent_avg": average}, "e", "Encoder4Editing")
+    jax.tree.map(np.testing.assert_array_equal, encoder, expected)
+
+
 def test_a_file_without_an_encoder_is_refused(file, torch, tmp_path):
     with pytest.raises(UserError, match=r"holds no encoder: .*, it has decoder\.input\.input"):
         conversion.read(file({}))
-    plain = {key: torch.tensor(x) for key, x in official().items()}
+    plain = {key.removeprefix("encoder."): torch.tensor(x) for key, x in official().items()}
     torch.save(plain, tmp_path / "plain.pt")
-    with pytest.raises(UserError, match=r"tensors encoder\.… in state_dict, it has encoder\."):
+    with pytest.raises(
+        UserError, match=r"tensors encoder\.… in state_dict, it has (body|input_layer)"
+    ):
         conversion.read(tmp_path / "plain.pt")
 
 

@@ -44,6 +44,8 @@ def test_the_dense_layer_reads_the_same_pixels(official):
 def test_a_file_is_read_there_and_back_bit_for_bit(official, tmp_path):
     torch = pytest.importorskip("torch")
     tensors = {key: torch.tensor(x) for key, x in official.items()}
+    wrapped = {f"module.{key}": x for key, x in tensors.items()}
+    torch.save({"state_dict": wrapped, "epoch": 3}, tmp_path / "wrapped.PTH")
     torch.save(tensors, tmp_path / "model_ir_se50.pth")
     network, matches = conversion.read(tmp_path / "model_ir_se50.pth")
     assert network.architecture == NARROW
@@ -55,6 +57,8 @@ def test_a_file_is_read_there_and_back_bit_for_bit(official, tmp_path):
     for key, array in back.items():
         np.testing.assert_array_equal(array, official[key])
     loaded = weights.load_model(Irse50, tmp_path / "model_ir_se50.pth")
+    np.testing.assert_array_equal(loaded.params["norm"]["var"], network.params["norm"]["var"])
+    loaded = weights.load_model(Irse50, tmp_path / "wrapped.PTH")
     np.testing.assert_array_equal(loaded.params["norm"]["var"], network.params["norm"]["var"])
 
 

@@ -82,6 +82,15 @@ def test_missing_unknown_and_misshapen_keys_are_reported_together():
         assert said in message
 
 
+@pytest.mark.parametrize(
+    "numbers", [range(26), (0, 2, 3, 5)]
+)  # with the layers of RGB, and without
+def test_a_mapper_of_style_space_is_refused_by_name(numbers, file):
+    arrays = official(*(f"mapper_{n}" for n in numbers))
+    with pytest.raises(UserError, match="StyleSpace .FullStyleSpaceMapper or .* LevelsMapper or"):
+        conversion.read(file(arrays))
+
+
 def test_one_network_beside_levels_is_refused():
     with pytest.raises(UserError, match="not a mapper of StyleCLIP: .* it has fine, all"):
         conversion.to_native(official("fine_mapping", "mapping"), "file.pt")

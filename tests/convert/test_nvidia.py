@@ -105,6 +105,120 @@ def test_nothing_but_pytorch_files_need_pytorch(tiny_generator, kind, tmp_path, 
     load_generator(tmp_path / "g.pkl")
 
 
+# -- state dicts, and modules that were pickled on their own ----------------------------------------
+
+
+PLACES = ("", "G_ema", "g_ema.module", "state_dict.G_ema", "model._orig_mod")
+
+
+def placed(state, place):
+    """A state dict within tables, and with prefixes "module", "_orig_mod" and "G_ema" of the last."""
+    for name in reversed(place.split(".") if place else []):
+        wraps = name in ("module", "_orig_mod") or place == "state_dict.G_ema" and name == "G_ema"
+        state = {f"{name}.{key}": x for key, x in state.items()} if wraps else {name: state}
+    return state
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.filterwarnings("ignore:.*clamped")
+def test_a_state_dict_with_nvidias_keys_is_the_pickles_generator(tiny_generator, place, tmp_path):
+    state = official.torch_state_dict(official.torch_module(tiny_generator))
+    torch.save(placed(state, place), tmp_path / "g.pt")
+    read = load_generator(tmp_path / "g.pt")
+    assert_same(read, tiny_generator)
+    assert read.architecture == tiny_generator.architecture
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_a_state_dict_does_not_say_is_said_by_an_option(tiny_generator, tmp_path, capsys):
+    clamped = with_clamp(tiny_generator, 256.0)
+    torch.save(official.torch_state_dict(official.torch_module(clamped)), tmp_path / "g.pt")
+    source, native_file = str(tmp_path / "g.pt"), tmp_path / "g.safetensors"
+    assert main(["stylegan2", source, str(native_file)]) == 0
+    assert "g.pt does not say whether its layers are clamped" in capsys.readouterr().err
+    assert load_generator(native_file).architecture.conv_clamp is None
+    assert main(["stylegan2", source, str(native_file), "--clamp=256"]) == 0
+    assert capsys.readouterr().err == ""
+    assert load_generator(native_file).architecture == clamped.architecture
+    (tmp_path / "g.pkl").write_bytes(official.release(clamped, "torch"))
+    refused = {
+        ("g.pkl", "h.safetensors", "256"): "g.pkl says by itself what it clamps",
+        ("g.safetensors", "h.pt", "256"): "--clamp is for official files; ",
+        ("g.pt", "h.safetensors", "-1"): "conv_clamp is -1.0; expected a number above 0",
+    }
+    for (source, destination, clamp), said in refused.items():
+        files = [str(tmp_path / source), str(tmp_path / destination)]
+        assert main(["stylegan2", *files, f"--clamp={clamp}"]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mapping.embed.weight": (8, 10)}, "conditional, with labels"),
+        ({"synthesis.b8.skip.weight": (5, 6, 1, 1)}, "'resnet' or 'orig'"),
+        ({"synthesis.b4.torgb.": None}, "'resnet' or 'orig'"),
+        ({"synthesis.input.weight": (8, 8), "synthesis.b4.const": None}, "a StyleGAN3"),
+        ({"synthesis.b4.resample_filter": (4, 4)}, "resample_filter is not the filter"),
+        ({"synthesis.b4.more": (1,)}, r"synthesis.b4.more \(1,\): no rule takes it"),
+        ({"synthesis.b8.conv0.noise_const": None}, r"noise.conv_1 \(8, 8\) is missing"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*clamped")
+def test_state_dicts_of_other_networks_are_refused_by_name(tiny_generator, change, said, tmp_path):
+    state = official.torch_state_dict(official.torch_module(tiny_generator))
+    for key, shape in change.items():
+        for known in [known for known in state if shape is None and known.startswith(key)]:
+            del state[known]
+        if shape is not None:
+            state[key] = torch.ones(shape)
+    torch.save(state, tmp_path / "g.pt")
+    with pytest.raises(UserError, match=f"g.pt.*({said})"):
+        load_generator(tmp_path / "g.pt")
+
+
+@pytest.mark.parametrize("name", ["model_multi_id.pt", "model.pkl", "model.PTH"])
+@pytest.mark.parametrize("table", [None, "G_ema"])
+def test_a_module_that_torch_saved_is_read_with_all_it_says(tiny_generator, name, table, tmp_path):
+    clamped = with_clamp(tiny_generator, 256.0)
+    module = official.torch_module(clamped)
+    content = module if table is None else {table: module, "D": None, "w": torch.ones(2)}
+    (tmp_path / name).write_bytes(official.torch_archive(content))
+    read = load_generator(tmp_path / name)
+    assert_same(read, clamped)
+    assert read.architecture == clamped.architecture
+
+
+def test_a_module_in_pytorchs_old_format_says_what_works(tiny_generator, tmp_path):
+    module = official.torch_module(tiny_generator)
+    (tmp_path / "g.pt").write_bytes(official.torch_archive(module, zipped=False))
+    with pytest.raises(UserError, match=r"torch_utils.persistence.*torch.save\(model.state_dict"):
+        load_generator(tmp_path / "g.pt")
+
+
+@pytest.mark.parametrize("name", ["g.pkl", "g.PKL", "g.pt"])
+def test_a_network_pickled_on_its_own_is_read(generator, kind, name, tmp_path):
+    made = official.torch_module if kind == "torch" else official.tensorflow_network
+    dump = official.torch_pickle if kind == "torch" else official.tensorflow_pickle
+    (tmp_path / name).write_bytes(dump(made(generator)))
+    assert_same(load_generator(tmp_path / name), generator)
+
+
+def test_a_pickle_of_the_generator_that_trained_says_so(tiny_generator, tmp_path):
+    module = official.torch_module(tiny_generator)
+    (tmp_path / "g.pkl").write_bytes(official.torch_pickle({"G": module, "D": None}))
+    with pytest.warns(UserWarning, match="g.pkl has G alone, .* where g_ema is its average"):
+        assert_same(load_generator(tmp_path / "g.pkl"), tiny_generator)
+
+
+def test_another_network_pickled_on_its_own_is_named(tmp_path):
+    other = official.Persistent("Discriminator", {"weight": np.ones((2, 2), np.float32)})
+    for name, content in (("d.pkl", official.torch_pickle), ("d.pt", official.torch_archive)):
+        (tmp_path / name).write_bytes(content(other))
+        with pytest.raises(UserError, match=f"{name} holds no generator: .* a pickled Discrim"):
+            load_generator(tmp_path / name)
+
+
 # -- conv_clamp ------------------------------------------------------------------------------------
 
 

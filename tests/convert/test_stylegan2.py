@@ -9,6 +9,7 @@ from convert.__main__ import main
 from convert.kinds import convert
 from nada_jax import load_generator
 from nada_jax.errors import UserError
+from nada_jax.models.stylegan2 import Architecture
 from nada_jax.weights import native, registry
 
 WIDTHS = (6, 5, 4)  # at 4, 8 and 16 pixels
@@ -77,6 +78,13 @@ def official_file(request, torch, tensors, official, shared, tmp_path):
     average = torch.arange(8.0)
     torch.save({"g_ema": tensors(official), "latent_avg": average}, tmp_path / "made.pt")
     return tmp_path / "made.pt"
+
+
+def assert_same(one, other):
+    one, other = native.model_to_arrays(one), native.model_to_arrays(other)
+    assert one.keys() == other.keys()
+    for path, array in one.items():
+        np.testing.assert_array_equal(array, other[path], err_msg=path)
 
 
 def everything(directory):
@@ -173,6 +181,85 @@ def test_a_plain_state_dict_is_read(torch, tensors, official, tmp_path):
     )
 
 
+WRAPPED = {  # how a file keeps the state dict -> what it holds
+    "module": lambda x: {"g_ema": prefixed(x, "module.")},
+    "compiled": lambda x: prefixed(x, "_orig_mod.module."),
+    "parts": lambda x: {key.replace("convs.", "convs.module."): v for key, v in x.items()},
+    "params_ema": lambda x: {"params": x, "params_ema": x | {}, "iter": 3},
+    "lightning": lambda x: {
+        "state_dict": prefixed(x, "ema_generator.")
+        | {"discriminator.weight": x["conv1.conv.weight"]},
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "two": lambda x: {"g": {"input.input": x["input.input"]}, "d": {}, "g_ema": x, "step": 7},
+    "facts beside it": lambda x: x | {"epoch": 3, "args": None},
+    "decoder": lambda x: {"state_dict": prefixed(x, "decoder.") | {"encoder.w": x["style.1.bias"]}},
+}
+
+
+def prefixed(state, prefix):
+    return {prefix + key: x for key, x in state.items()}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (6, 8)])
+def test_a_generator_is_found_wherever_a_file_keeps_it(
+    wrapper, shape, torch, tensors, official, tmp_path
+):
+    content = WRAPPED[wrapper](tensors(official))
+    torch.save(content | {"latent_avg": torch.arange(8.0).expand(shape)}, tmp_path / "g.PT")
+    generator, _ = conversion.read(tmp_path / "g.PT")
+    expected, _ = conversion.to_native(official | {"latent_avg": np.arange(8.0)}, "g")
+    assert_same(generator, expected)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda x: {"g": x, "d": {}},
+        lambda x: {"generator": x},
+        lambda x: {"state_dict": prefixed(x, "generator.")},
+    ],
+)
+def test_a_generator_without_its_average_is_taken_and_said(
+    content, torch, tensors, official, tmp_path
+):
+    official["latent_avg"] = np.zeros(8, np.float32)
+    torch.save(content(tensors(official)), tmp_path / "g.pt")
+    with pytest.warns(UserWarning, match="g.pt has [a-z_.]* alone, the generator as it trained"):
+        generator, _ = conversion.read(tmp_path / "g.pt")
+    assert_same(generator, conversion.to_native(official, "g")[0])
+
+
+def test_several_generators_are_refused_by_their_names(torch, tensors, official, tmp_path):
+    torch.save({"old": tensors(official), "new": tensors(official)}, tmp_path / "g.pt")
+    with pytest.raises(UserError, match="several networks of the kind generator: old, new; exp"):
+        conversion.read(tmp_path / "g.pt")
+
+
+def test_one_key_with_a_wrapper_and_without_is_refused(torch, tensors, official, tmp_path):
+    state = tensors(official)
+    torch.save(state | {"module.input.input": state["input.input"]}, tmp_path / "g.pt")
+    with pytest.raises(UserError, match="g.pt has input.input twice"):
+        conversion.read(tmp_path / "g.pt")
+
+
+def test_missing_noise_is_drawn_the_same_every_time_and_said(official):
+    kept = {key: x for key, x in official.items() if not key.startswith("noises.")}
+    kept["latent_avg"] = np.zeros(8, np.float32)
+    with pytest.warns(
+        UserWarning, match="file.pt has no noise buffers; they are drawn from a fixed"
+    ):
+        one, other = (conversion.to_native(kept, "file.pt")[0] for _ in range(2))
+    assert_same(one, other)
+    whole, _ = conversion.to_native(official | {"latent_avg": kept["latent_avg"]}, "file.pt")
+    assert {k: x.shape for k, x in one.noise.items()} == {
+        k: x.shape for k, x in whole.noise.items()
+    }
+    noise = np.concatenate([x.ravel() for x in one.noise.values()])
+    assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
+
+
 # -- what does not fit ----------------------------------------------------------------------------------
 
 
@@ -193,6 +280,44 @@ def test_missing_unknown_and_misshapen_keys_are_reported_together(official):
         "synthesis.conv_2.bias has shape (9,), expected (5,)",
     ):
         assert said in message
+
+
+def test_a_conditional_generator_is_refused_by_name(official):
+    official["style.1.weight"] = np.zeros((8, 16), np.float32)  # z and an embedded label
+    with pytest.raises(
+        UserError, match=r"file.pt holds a conditional generator: .* reads 16 numbers"
+    ):
+        conversion.to_native(official, "file.pt")
+
+
+def test_a_generator_whose_z_is_wider_than_its_w_has_no_place_in_this_layout(random_generator):
+    wide = random_generator(Architecture((3, 2), z_dim=6, w_dim=5, mapping_layers=1))
+    with pytest.raises(UserError, match="x.pt cannot be written: .* are 6 and 5"):
+        conversion.to_official(wide, "x.pt")
+
+
+@pytest.mark.parametrize("key", ["conv1.conv.weight", "noises.noise_2", "to_rgbs.0.bias"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: np.where(x == x.max(), np.nan, x).astype(np.float32), "holds NaN or infinity"),
+        (lambda x: np.full(x.shape, 1e300), "holds NaN or infinity"),
+        (lambda x: x.astype(np.int64), "holds int64, expected floats"),
+    ],
+)
+def test_values_that_are_no_weights_are_named_as_in_the_file(official, key, change, said):
+    official[key] = change(official[key])
+    with pytest.raises(UserError, match=f"^file.pt does not fit, 1 problem: {key} {said}$"):
+        conversion.to_native(official, "file.pt")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_floats_of_every_width_are_read(official, dtype):
+    official = {key: x.astype(dtype) for key, x in official.items()}
+    official["latent_avg"] = np.zeros(8, dtype)
+    generator, _ = conversion.to_native(official, "file.pt")
+    bias = generator.params["synthesis"]["conv_0"]["bias"]
+    np.testing.assert_array_equal(bias, official["conv1.activate.bias"].astype(np.float32))
 
 
 def test_another_blur_filter_is_refused(official):
@@ -277,6 +402,18 @@ def test_an_existing_destination_survives_a_failure(torch, tensors, official, tm
     torch.save({"g_ema": tensors(official)}, tmp_path / "unfit.pt")
     assert main(["stylegan2", str(tmp_path / "unfit.pt"), str(tmp_path / "x.safetensors")]) == 2
     assert (tmp_path / "x.safetensors").read_text() == "mine"
+
+
+def test_an_address_is_no_source(tmp_path, capsys):
+    out = str(tmp_path / "x.safetensors")
+    for given in (
+        ["https://x.org/a.pt", out],
+        ["a.pt", "https://x.org/a.safetensors"],
+        ["a.pt", out, "--lpips=https://x.org/a.pth"],
+    ):
+        assert main(["vgg", *given]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: https://x.org/a.") and "is an address" in said
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones(capsys):

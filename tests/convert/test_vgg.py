@@ -200,14 +200,10 @@ def test_batch_normalisation_is_refused_by_name():
         conversion.to_native(state, "vgg16_bn.pth")
 
 
-@pytest.mark.parametrize(
-    "content", [{"state_dict": {"features.0.weight": torch.ones(1)}}, {"epoch": 3}]
-)
-def test_what_is_no_plain_state_dict_is_refused(content, tmp_path):
-    torch.save(content, tmp_path / "vgg.pth")
+def test_what_is_no_state_dict_is_refused(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "vgg.pth")
     with pytest.raises(
-        UserError,
-        match="vgg.pth holds no VGG: expected a plain state dict .*, it has (state_dict|epoch)",
+        UserError, match="vgg.pth holds no VGG: expected a plain state dict .*, it has epoch"
     ):
         conversion.read(tmp_path / "vgg.pth")
 
@@ -292,7 +288,7 @@ def test_linear_layers_of_another_network_are_refused(lpips_module, official, tm
         ("vgg", "wide", r"lin_1 has shape \(9,\), expected \(5,\)"),
         ("vgg", "flat", r"lin1.model.1.weight \(5,\): squeeze failed"),
         ("vgg", "squeeze", "squeeze.pth holds lin0.* and nothing else"),
-        ("vgg", "empty", "empty.pth holds nothing; expected the linear layers"),
+        ("vgg", "empty", "empty.pth holds no linear layers of LPIPS: .*, it has nothing"),
         ("vgg", "vgg", "vgg.pth holds features.0.weight.*expected the linear layers of LPIPS"),
         ("lpips", "linear", "lpips.pth has the linear layers of LPIPS already"),
         ("vgg19", "linear", "trained on the whole VGG-16 of torchvision; this is a VGG-19"),

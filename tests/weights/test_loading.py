@@ -11,8 +11,8 @@ import safetensors
 import safetensors.numpy
 
 import nada_jax
-from nada_jax import UserError, trees
-from nada_jax.weights import fetching, registry
+from nada_jax import UserError, files, trees
+from nada_jax.weights import fetching, loading, registry
 
 EMBEDDED_CLIPS = ("avatar-p8", "avatar-p16")
 
@@ -73,6 +73,48 @@ def test_what_is_no_generator_is_reported(name, said, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=said):
         nada_jax.load_generator(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("https://x.org/a.pt", "download it, for example with `curl -LO https://x.org/a.pt`"),
+        (registry.GENERATORS["metfaces"].url, "give the name metfaces, which is fetched once"),
+    ],
+)
+def test_an_address_says_what_to_do_for_every_field_of_files(name, said, saved):
+    for field, load in (
+        ("generator.weights", nada_jax.load_generator),
+        ("generator.deltas", lambda name: nada_jax.load_generator(saved, deltas=(name,))),
+        ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
+        ("clip.models", nada_jax.load_clip),
+        ("clip.models", loading.find_clip),
+    ):
+        with pytest.raises(UserError) as error:
+            load(name)
+        assert str(error.value).startswith(f"{field}={name!r} is an address, from which nothing")
+        assert said in str(error.value)
+
+
+def test_the_address_of_a_clip_on_the_hub_names_it():
+    with pytest.raises(UserError, match="give the name openai/clip-vit-base-patch16, which is"):
+        nada_jax.load_clip("https://huggingface.co/openai/clip-vit-base-patch16")
+
+
+def test_an_ending_in_capitals_is_the_same_ending(tiny_generator, tmp_path):
+    nada_jax.save_generator(tiny_generator, tmp_path / "G.SafeTensors")
+    assert_same(nada_jax.load_generator(tmp_path / "G.SafeTensors"), tiny_generator)
+
+
+def test_a_clip_that_is_not_finite_names_the_array(tmp_path):
+    shutil.copytree(registry.ASSETS / "clip-avatar-p8", tmp_path / "clip")
+    arrays, metadata = files.read_safetensors(tmp_path / "clip" / "model.safetensors")
+    weight = arrays["visual_projection.kernel"].copy()
+    weight[1, 2] = np.nan
+    arrays["visual_projection.kernel"] = weight
+    files.write_safetensors(tmp_path / "clip" / "model.safetensors", arrays, metadata)
+    with pytest.raises(UserError, match="visual_projection.kernel holds NaN or infinity"):
+        nada_jax.load_clip(tmp_path / "clip")
 
 
 def test_a_published_name_says_which_file_to_put_where(

@@ -56,6 +56,17 @@ def test_arrays_that_do_not_fit_are_all_named(tiny_generator):
         assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(np.nan, "holds NaN or infinity"), (np.inf, "holds NaN"), (1, "holds int64, expected floats")],
+)
+def test_a_file_whose_values_are_no_weights_names_them(wrong, said, saved):
+    arrays, metadata = files.read_safetensors(saved)
+    files.write_safetensors(saved, arrays | {"latent_avg": np.full(8, wrong)}, metadata)
+    with pytest.raises(UserError, match=f"tiny.safetensors: .*latent_avg {said}"):
+        nada_jax.load_generator(saved)
+
+
 def test_another_ending_is_not_written(tiny_generator, tmp_path):
     with pytest.raises(UserError, match=r"x.npz does not end in .safetensors"):
         nada_jax.save_generator(tiny_generator, tmp_path / "x.npz")

@@ -60,6 +60,17 @@ def attacks(sprung):
     }
 
 
+@pytest.mark.parametrize("name", ["system", "eval", "nested", "state"])
+def test_an_archive_with_nvidias_networks_is_read_as_strictly(name, sprung, tmp_path, capsys):
+    attack, offending = attacks(sprung)[name]
+    other = official.Persistent("Discriminator", {"weight": np.ones((2, 2), np.float32)})
+    path = tmp_path / "g.pt"
+    path.write_bytes(official.torch_archive({"G_ema": other, "more": attack}))
+    assert main(["stylegan2", str(path), str(tmp_path / "g.safetensors")]) == 2
+    assert not sprung.exists() and not (tmp_path / "g.safetensors").exists()
+    assert re.search(rf"asks for \w+\.{offending}, and only tensors", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("name", attacks(""))
 def test_no_function_outside_the_list_is_called(name, protocol, sprung, tmp_path, capsys):
@@ -312,9 +323,11 @@ def test_a_torchscript_archive_that_names_functions_is_refused(offending, sprung
 # -- damage ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["torch", "tensorflow"])
+@pytest.fixture(params=["torch", "archive", "tensorflow"])
 def whole(request, tiny_generator):
-    """The bytes of a good pickle."""
+    """The bytes of a good pickle, or of an archive with one."""
+    if request.param == "archive":
+        return official.torch_archive(official.torch_module(tiny_generator))
     if request.param == "torch":
         return official.torch_pickle({"G_ema": official.torch_module(tiny_generator)})
     return official.tensorflow_pickle((official.tensorflow_network(tiny_generator),) * 3)
