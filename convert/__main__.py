@@ -9,6 +9,7 @@ from typing import Any
 from convert import rules
 from convert.kinds import KINDS, convert
 from nada_jax.errors import UserError
+from nada_jax.streams import outlive_readers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,4 +93,5 @@ def _warn(message: Warning | str, *_, **__) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from nada_jax import files
 from nada_jax.errors import UserError, reading
 
 VOCABULARY = Path(__file__).parents[1] / "assets" / "vocabulary.txt"
@@ -20,7 +21,7 @@ def read(file: str = "") -> list[str]:
     Raises:
       UserError: it cannot be read, or holds fewer than two descriptions.
     """
-    path = Path(file).expanduser() if file else VOCABULARY
+    path = files.expand(file) if file else VOCABULARY
     with reading(path):
         lines = path.read_text(encoding="utf-8").splitlines()
         texts = list(dict.fromkeys(line.partition("#")[0].strip() for line in lines))

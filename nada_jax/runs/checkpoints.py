@@ -6,6 +6,9 @@ number of devices and processes.
 
 import functools
 import logging
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,8 @@ import orbax.checkpoint as ocp
 from nada_jax.devices import processes
 from nada_jax.errors import UserError
 
-# Orbax and absl tell every save in several lines; a run tells its own.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax reports every save in several lines, and what its threads raise, which it raises here, too, in hundreds.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
@@ -46,11 +49,26 @@ class Checkpoints:
         return self.directory / str(step)
 
     def save(self, step: int, tree: Any) -> None:
-        """Writes a checkpoint and returns when it is whole on disk."""
-        if step != self.latest():  # orbax refuses to write a step twice
+        """Writes a checkpoint and returns when it is whole on disk.
+
+        Raises:
+          UserError: it cannot be written; nothing is left of it.
+        """
+        if step == self.latest():  # orbax refuses to write a step twice
+            return
+        try:
             self._manager.save(step, args=ocp.args.StandardSave(_named(tree)))
             # Orbax writes in the background; the step that follows donates the memory of this state.
             self._manager.wait_until_finished()
+        except jax.errors.JaxRuntimeError:  # of the device, which the state is read from
+            raise
+        except Exception as error:  # of orbax and of what it builds on; they have no common class
+            if jax.process_index() == 0:
+                for temporary in self.directory.glob(f"{step}.*"):
+                    shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(
+                f"cannot write checkpoint {self.path(step)}: {_reason(error)}"
+            ) from error
 
     def restore(self, step: int, like: Any) -> Any:
         """Reads a checkpoint.
@@ -82,6 +100,13 @@ class Checkpoints:
     def __exit__(self, *_) -> None:
         """Ends orbax's background threads."""
         self._manager.close()
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be written: the words of the system, where it is behind it."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):  # as tensorstore reports it
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def stand_ins(monkeypatch):
         calls.append(f"adapt {workdir.parent.name}")
         if config.text.target == "fail":
             raise UserError("the loss is nan | at step 1")
-        run = Run(config, workdir)
-        run.begin()
+        with Run(config, workdir) as run:
+            run.begin()
         rows = [{"step": n + 1, "loss": 1.0, "ms": 1.0} for n in range(config.steps)]
         run.write_metrics(rows)
         sheet = images.grid(np.zeros((4, 8, 8, 3)), columns=2)
