@@ -36,10 +36,9 @@ def main(arguments: list[str]) -> int:
     if broken := [
         x for x in arguments if re.search("[\ud800-\udfff]", x)
     ]:  # how Python keeps bytes
-        return fail(
-            f"{broken[0]!r} is not text in the encoding of this terminal, {sys.getfilesystemencoding()}; "
-            "expected that, or PYTHONUTF8=1 where it is UTF-8"
-        )
+        encoding = sys.getfilesystemencoding()
+        remedy = "" if encoding == "utf-8" else ", or PYTHONUTF8=1 where the terminal has UTF-8"
+        return fail(f"{broken[0]!r} is not text; expected the encoding {encoding}{remedy}")
     # A shell leaves the ~ of --config=~/mine.py as it is.
     arguments = [
         f"--config={Path(x[9:]).expanduser()}" if x.startswith("--config=~/") else x

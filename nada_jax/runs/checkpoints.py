@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,13 @@ class Checkpoints:
         """
         if step == self.latest():  # orbax refuses to write a step twice
             return
+        hook = sys.unraisablehook
+        sys.unraisablehook = functools.partial(_pass_over_late_writes, hook)
         try:
             self._manager.save(step, args=ocp.args.StandardSave(_named(tree)))
             # Orbax writes in the background; the step that follows donates the memory of this state.
             self._manager.wait_until_finished()
+            sys.unraisablehook = hook  # after a failure the reports go on for a while
         except jax.errors.JaxRuntimeError:  # of the device, which the state is read from
             raise
         except Exception as error:  # of orbax and of what it builds on; they have no common class
@@ -100,6 +104,12 @@ class Checkpoints:
     def __exit__(self, *_) -> None:
         """Ends orbax's background threads."""
         self._manager.close()
+
+
+def _pass_over_late_writes(hook: Any, unraisable: Any) -> None:
+    """Where one array cannot be written, tensorstore reports all others to a loop that orbax has closed by then."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def _reason(error: Exception) -> str:

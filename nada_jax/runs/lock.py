@@ -58,6 +58,8 @@ class Lock:
         except (OSError, ValueError) as error:  # ValueError: a null character
             self.release()
             why = getattr(error, "strerror", None) or error
+            if isinstance(error, FileExistsError):
+                why = "it is a file; expected a directory"
             raise UserError(f"cannot write into {self.directory}: {why}") from error
 
     def release(self) -> None:

@@ -128,6 +128,8 @@ def choose(only: str, groups: Mapping[str, Collection[str]], cells: Collection[s
 
 def check(name: str, cell: ConfigDict, directory: Path) -> None:
     """Refuses a cell that cannot be run as it is, before hours pass on others; UserError names it."""
+    if directory.name != name or name.startswith("."):
+        raise UserError(f"cells has {name!r}; expected names that folders can have")
     try:
         settings = adapt.Settings.read(cell.adapt)
         judge = evaluate.Settings.read(cell.evaluate).judge
