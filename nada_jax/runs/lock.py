@@ -70,7 +70,7 @@ class Lock:
                 self.path.unlink()
             os.close(self._handle)
             self._handle = None
-        with contextlib.suppress(OSError):  # what is not empty stays
+        with contextlib.suppress(OSError, ValueError):  # what is not empty stays
             for path in self._made:
                 path.rmdir()
         self._made = []

@@ -123,7 +123,7 @@ def plot_intervals(
                     bbox_to_anchor=(1, 1),
                 )
                 for text, name in zip(legend.get_texts(), drawn, strict=True):
-                    text.set_text(name)
+                    text.set_text(_cut(name, LONGEST // 3))
         for panel in panels[len(groups) :]:
             panel.set_axis_off()
 
@@ -134,10 +134,10 @@ def _bar(measured: Mapping[str, float]) -> tuple[float, list[list[float]]]:
     return value, [[max(0.0, value - measured["low"])], [max(0.0, measured["high"] - value)]]
 
 
-def _cut(title: str, longest: int) -> str:
-    """A title in one line that is not too long."""
-    title = " ".join(title.split())
-    return title if len(title) <= longest else f"{title[:longest]} ..."
+def _cut(text: str, longest: int) -> str:
+    """A text in one line that leaves room for the plot."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[:longest]} ..."
 
 
 @contextlib.contextmanager
