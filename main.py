@@ -20,6 +20,8 @@ from nada_jax.devices.huge_pages import restart_with_huge_pages
 from nada_jax.streams import outlive_readers
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+MISSING = "--config is missing; for example --config=configs/nada_sketch.py"
+ABSENT = "--config={} does not exist; expected a file such as configs/default.py"
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; runs/CONFIG by default.")
 
 
@@ -33,9 +35,8 @@ def main(arguments: list[str]) -> int:
       The exit code: 0, 2 after wrong input, or what the task returns.
     """
     warnings.showwarning = warn
-    if broken := [
-        x for x in arguments if re.search("[\ud800-\udfff]", x)
-    ]:  # how Python keeps bytes
+    # Python keeps bytes that are no text as halves of surrogate pairs.
+    if broken := [x for x in arguments if re.search("[\ud800-\udfff]", x)]:
         encoding = sys.getfilesystemencoding()
         remedy = "" if encoding == "utf-8" else ", or PYTHONUTF8=1 where the terminal has UTF-8"
         return fail(f"{broken[0]!r} is not text; expected the encoding {encoding}{remedy}")
@@ -54,10 +55,10 @@ def main(arguments: list[str]) -> int:
     if rest:
         return fail(f"unknown argument {rest[0]!r}; fields are set by --config.field=value")
     if CONFIG.value is None:
-        return fail("--config is missing; for example --config=configs/nada_sketch.py")
+        return fail(MISSING)
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     if not Path(path).is_file():
-        return fail(f"--config={path} does not exist; expected a file such as configs/default.py")
+        return fail(ABSENT.format(path))
 
     tasks = sorted(p.stem for p in (Path(__file__).parent / "nada_jax" / "tasks").glob("[!_]*.py"))
     if CONFIG.value.task not in tasks:
@@ -94,9 +95,13 @@ def explain(error: Exception, arguments: list[str]) -> str:
     Returns:
       A sentence, or "" where the fields are not to blame.
     """
-    file = next((x[9:] for x in arguments if x.startswith("--config=")), "")
+    if not (given := re.search("\0--?config[=\0]([^\0]*)", "\0".join(arguments))):
+        return MISSING
+    path = given[1].partition(":")[0]
+    if not Path(path).is_file():
+        return ABSENT.format(path)
     try:
-        config = flags.FLAGS["config"].parser.parse(file).to_dict()
+        config = flags.FLAGS["config"].parser.parse(given[1]).to_dict()
     except Exception:  # it fails itself, which `error` says
         return ""
     values = dict(walk(config))
@@ -110,6 +115,9 @@ def explain(error: Exception, arguments: list[str]) -> str:
         ending = unknown[0].rpartition(".")[2]
         same = [field for field in known if field.rpartition(".")[2] == ending]
         near = difflib.get_close_matches(unknown[0], same or known, 1, 0 if same else 0.7)
+        if not near:
+            endings = {field.rpartition(".")[2]: field for field in reversed(known)}
+            near = [endings[x] for x in difflib.get_close_matches(ending, endings, 1, 0.7)]
         return f"there is no --{unknown[0]}" + (f"; did you mean --{near[0]}?" if near else "")
     if match := re.match(r"flag --config\.(\S+?)=(.*?): ", str(error), re.DOTALL):
         field, value = match.groups()

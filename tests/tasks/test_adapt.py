@@ -325,7 +325,7 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
     ("options", "message"),
     [
         (["--config=configs/nada_sketch.py", "--config.stepz=3"], "did you mean --config.steps?"),
-        (["--config=configs/nada_sketch.py", "--steps=3"], "did you mean --config.steps?"),
+        (["--config", "configs/nada_sketch.py", "--steps=3"], "did you mean --config.steps?"),
         (
             ["--config=configs/nada_sketch.py", "--config.loss.global=1"],
             "there is no --config.loss.global; did you mean --config.loss.global_?",
