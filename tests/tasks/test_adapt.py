@@ -282,6 +282,8 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
     ("fields", "message"),
     [
         ({"text.target": "  "}, "text.target is blank"),
+        ({"text.target": "x\udcff"}, r"text.target is 'x\\udcff'; expected text without halves"),
+        ({"text.others": ("\udcff",), "text.weights": (1.0,)}, "text.others is .*without halves"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
         ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
         (

@@ -168,6 +168,15 @@ def test_what_cannot_run_is_refused_before_anything_is_run(fields, message, tmp_
     assert not (tmp_path / "run").exists() and stand_ins == []
 
 
+@pytest.mark.parametrize("name", ["../late", "a/b", ".lock", ""])
+def test_cells_are_named_as_folders_can_be(name, tmp_path, stand_ins):
+    grid = configs.empty()
+    configs.add(grid, "Layers", name)
+    with pytest.raises(UserError, match="cells has .*; expected names that folders can have"):
+        compare.run(grid, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_cells_follow_what_is_shared_until_they_say_otherwise():
     result = configs.get_config().lock()
     result.adapt.steps = 10
