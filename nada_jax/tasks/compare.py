@@ -128,7 +128,7 @@ def choose(only: str, groups: Mapping[str, Collection[str]], cells: Collection[s
 
 def check(name: str, cell: ConfigDict, directory: Path) -> None:
     """Refuses a cell that cannot be run as it is, before hours pass on others; UserError names it."""
-    if directory.name != name or name.startswith("."):
+    if directory.name != name:
         raise UserError(f"cells has {name!r}; expected names that folders can have")
     try:
         settings = adapt.Settings.read(cell.adapt)

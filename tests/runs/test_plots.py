@@ -61,7 +61,7 @@ def test_texts_are_drawn_as_they_are(text, tmp_path):
     assert matplotlib.rcParams["text.parse_math"]  # in what users draw themselves
 
 
-def test_a_dollar_changes_the_title_alone_and_names_with_underscores_are_in_the_legend(tmp_path):
+def test_the_legend_has_names_as_they_are(tmp_path):
     metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in "xy"}
 
     def drawn(name):
@@ -70,7 +70,7 @@ def test_a_dollar_changes_the_title_alone_and_names_with_underscores_are_in_the_
             return np.asarray(image.convert("L"), int)
 
     assert not np.array_equal(drawn("x"), drawn("$x$"))  # it is no mathematics
-    assert (drawn("_none")[:, -60:] < 128).any() or (drawn("_none")[:, 580:760] < 128).any()
+    assert not np.array_equal(drawn("_one"), drawn("_two"))  # both are in the legend
 
 
 def test_characters_that_the_font_lacks_are_told_once(tmp_path):

@@ -168,7 +168,7 @@ def test_what_cannot_run_is_refused_before_anything_is_run(fields, message, tmp_
     assert not (tmp_path / "run").exists() and stand_ins == []
 
 
-@pytest.mark.parametrize("name", ["../late", "a/b", ".lock", ""])
+@pytest.mark.parametrize("name", ["a/b", "/late", ""])
 def test_cells_are_named_as_folders_can_be(name, tmp_path, stand_ins):
     grid = configs.empty()
     configs.add(grid, "Layers", name)
