@@ -10,6 +10,7 @@ from convert import rules
 from convert.kinds import KINDS, convert
 from nada_jax import files
 from nada_jax.errors import UserError
+from nada_jax.streams import outlive_readers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,4 +98,5 @@ def _warn(message: Warning | str, *_, **__) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

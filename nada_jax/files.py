@@ -47,27 +47,42 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
       UserError: the directory cannot be made or written.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a directory")
-    try:
+    path = expand(path)
+    with writing(path):
+        if path.is_dir():
+            raise UserError(f"cannot write {path}: it is a directory")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
         os.close(handle)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # The temporary file is private; what is finished gets the permissions of any new file.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what the system refuses while a file is written into a UserError that names the file."""
     try:
-        yield temporary
-        # The temporary file is private; what is finished gets the permissions of any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    # No room, no permission, a damaged disk.
+    except (OSError, safetensors.SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {os.fspath(path)}: {why}") from error
+
+
+def expand(path: str | os.PathLike) -> Path:
+    """A path as the user means it: shells leave the ~ of `--workdir=~/runs` as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # "~user" of an unknown user
+        raise UserError(f"{os.fspath(path)!r} cannot be found: {error}") from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -150,10 +165,7 @@ def write_safetensors(
     Equal content gives equal bytes.
     """
     with atomic(path) as temporary:
-        try:
-            safetensors.numpy.save_file(dict(arrays), temporary, dict(metadata))
-        except safetensors.SafetensorError as error:  # on a full disk
-            raise UserError(f"cannot write {path}: {error}") from error
+        safetensors.numpy.save_file(dict(arrays), temporary, dict(metadata))
         _sort_metadata(temporary)
 
 

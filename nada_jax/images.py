@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -49,9 +48,9 @@ def save(pixels: np.ndarray, path: str | os.PathLike, enlarge: int = 1) -> None:
         image.save(temporary, format="PNG")
 
 
-def enlargement(size: int) -> int:
-    """The factor by which images of this side are enlarged, so that small ones can be seen in a grid."""
-    return max(1, 128 // size)
+def save_grid(images: np.ndarray, columns: int, path: str | os.PathLike) -> None:
+    """Writes images [n, h, w, 3] in [-1, 1] as one grid, in which small ones are large enough to be looked at."""
+    save(grid(images, columns), path, max(1, 128 // images.shape[1]))
 
 
 def read(path: str | os.PathLike, size: int) -> np.ndarray:
@@ -104,7 +103,7 @@ def stream(
     """
     said = f"{field}={os.fspath(directory)!r}"
     files.check_local(directory, said, "download the images, and give their folder")
-    directory = Path(directory).expanduser()
+    directory = files.expand(directory)
     if not directory.is_dir():
         raise UserError(f"{field}={os.fspath(directory)!r} is no directory; expected one of images")
     found, waiting = 0, []

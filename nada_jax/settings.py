@@ -147,6 +147,7 @@ class Section:
         # A rule describes the value better than its type does: "one of none, late" rather than "a text".
         expected = rules[-1].expected if rules else _described(hint)
         self.need(_has_type(value, hint), field, expected)
+        self.need(_is_unicode(value), field, "text without halves of surrogate pairs")
         for rule in rules:
             self.need(rule.good(value), field, rule.expected)
 
@@ -192,6 +193,12 @@ def _has_type(value: Any, hint: Any) -> bool:
         kind = numbers.Integral if hint is int else numbers.Real
         return isinstance(value, kind) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def _is_unicode(value: Any) -> bool:
+    """False for texts, alone or in a tuple, that no file can hold: bytes of another encoding lead to them."""
+    texts = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, str)]
+    return not any("\ud800" <= character <= "\udfff" for text in texts for character in text)
 
 
 def _described(hint: Any) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """Rows with the same columns as a Markdown table; columns without any entry are left out."""
+    rows = [{name: cell.replace("|", "\\|") for name, cell in row.items()} for row in rows]
     columns = _columns(rows)
     for column in columns:
         column.insert(1, "-" * max(map(len, column)))

@@ -1,5 +1,8 @@
 """Files are whole or not there."""
 
+import errno
+import os
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -68,6 +71,25 @@ def test_a_path_below_a_file_is_refused_by_name(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file/x\.txt: "):
         files.write_text(tmp_path / "file" / "x.txt", "text")
+
+
+def test_the_home_directory_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files.write_text("~/x.txt", "text")
+    assert (tmp_path / "x.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_what_the_disk_refuses_names_the_file_and_leaves_the_old_one(code, tmp_path):
+    path = tmp_path / "file.txt"
+    files.write_text(path, "old")
+    said = f"cannot write {path}: {os.strerror(code)}"
+    with pytest.raises(UserError, match=said), files.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(code, os.strerror(code))
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UserError, match=said), files.writing(path):
+        raise OSError(code, os.strerror(code))
 
 
 def test_trees_flatten_and_back():

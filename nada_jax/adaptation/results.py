@@ -16,10 +16,10 @@ from nada_jax.runs.training import TrainingRun
 from nada_jax.weights import native
 from nada_jax.weights.lineage import Lineage
 
-# All that a run writes; `overwrite` deletes these and nothing else.
+# Patterns of all that a run writes beside config.json; `overwrite` deletes these and nothing else.
 FILES = (
-    "config.json", "metrics.jsonl", "loss.png", "layers.png", "generator.safetensors", "samples",
-    "checkpoints", *(name for strategy in STRATEGIES.values() for name in strategy.results),
+    "metrics.jsonl", "loss.png", "layers.png", "generator.safetensors", "samples/step_[0-9]*.png",
+    "checkpoints/[0-9]*", *(name for strategy in STRATEGIES.values() for name in strategy.results),
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def write(run: TrainingRun, settings: Settings, source: Generator, adapted: Gene
     if run.rows:
         title = " -> ".join(text.described())
         drawn = {"title": title, "terms": list(TERMS), "held_out": list(MEASUREMENTS)}
-        run.write("loss.png", lambda path: plots.plot_losses(run.rows, path, **drawn))
+        run.draw("loss.png", lambda path: plots.plot_losses(run.rows, path, **drawn))
     if choices := [row for row in run.rows if "chosen" in row]:
         names = freeze.row.candidates(source.params)
-        run.write("layers.png", lambda path: plots.plot_choice(choices, names, path))
+        run.draw("layers.png", lambda path: plots.plot_choice(choices, names, path))

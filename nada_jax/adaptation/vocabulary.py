@@ -21,7 +21,7 @@ def read(file: str = "") -> list[str]:
     Raises:
       UserError: it cannot be read, is not UTF-8, or holds fewer than two descriptions.
     """
-    path = Path(file).expanduser() if file else VOCABULARY
+    path = files.expand(file) if file else VOCABULARY
     with reading(path):
         lines = files.read_text(path).splitlines()
         texts = list(dict.fromkeys(line.partition("#")[0].strip() for line in lines))

@@ -6,6 +6,10 @@ number of devices and processes.
 
 import functools
 import logging
+import os
+import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,8 @@ import orbax.checkpoint as ocp
 from nada_jax.devices import processes
 from nada_jax.errors import UserError
 
-# Orbax and absl tell every save in several lines; a run tells its own.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax reports every save in several lines, and what its threads raise, which it raises here, too, in hundreds.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
@@ -46,11 +50,29 @@ class Checkpoints:
         return self.directory / str(step)
 
     def save(self, step: int, tree: Any) -> None:
-        """Writes a checkpoint and returns when it is whole on disk."""
-        if step != self.latest():  # orbax refuses to write a step twice
+        """Writes a checkpoint and returns when it is whole on disk.
+
+        Raises:
+          UserError: it cannot be written; nothing is left of it.
+        """
+        if step == self.latest():  # orbax refuses to write a step twice
+            return
+        hook = sys.unraisablehook
+        sys.unraisablehook = functools.partial(_pass_over_late_writes, hook)
+        try:
             self._manager.save(step, args=ocp.args.StandardSave(_named(tree)))
             # Orbax writes in the background; the step that follows donates the memory of this state.
             self._manager.wait_until_finished()
+            sys.unraisablehook = hook  # after a failure the reports go on for a while
+        except jax.errors.JaxRuntimeError:  # of the device, which the state is read from
+            raise
+        except Exception as error:  # of orbax and of what it builds on; they have no common class
+            if jax.process_index() == 0:
+                for temporary in self.directory.glob(f"{step}.*"):
+                    shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(
+                f"cannot write checkpoint {self.path(step)}: {_reason(error)}"
+            ) from error
 
     def restore(self, step: int, like: Any) -> Any:
         """Reads a checkpoint.
@@ -82,6 +104,19 @@ class Checkpoints:
     def __exit__(self, *_) -> None:
         """Ends orbax's background threads."""
         self._manager.close()
+
+
+def _pass_over_late_writes(hook: Any, unraisable: Any) -> None:
+    """Where one array cannot be written, tensorstore reports all others to a loop that orbax has closed by then."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be written: the words of the system, where it is behind it."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):  # as tensorstore reports it
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
 
 
 def _named(tree: Any) -> dict[str, Any]:

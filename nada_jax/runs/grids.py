@@ -1,11 +1,13 @@
 """Grids of images that show how far an adaptation has come."""
 
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from nada_jax import images
 from nada_jax.devices import mesh as meshes
 from nada_jax.models.stylegan2 import Generator, draw_latents
 from nada_jax.runs.workdir import Run
@@ -46,7 +48,8 @@ class SampleGrid:
     def draw(self, adapted: Generator, step: int) -> None:
         """Writes the grid of a step."""
         rows = np.concatenate([self.source_row, self._row(adapted)])
-        self.run.write_images(self.name(step), rows, columns=len(rows) // 2)
+        write = functools.partial(images.save_grid, rows, len(rows) // 2)
+        self.run.draw(self.name(step), write)
 
     def _row(self, generator: Generator) -> Any:
         return np.asarray(self.synthesize(meshes.whole(generator, self.mesh), self.ws))

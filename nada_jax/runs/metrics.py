@@ -27,5 +27,5 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Adds lines to a metrics file."""
-    with path.open("a", encoding="utf-8") as file:
+    with files.writing(path), path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -1,8 +1,11 @@
 """Plots of a run and of a comparison, as PNG files."""
 
+import contextlib
+import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import numpy as np
 from nada_jax import files
 
 SMOOTHING = 0.9  # of the running mean: about the last ten steps count
+LONGEST = 100  # characters of a title; more would not fit above a panel
 
 
 def plot_losses(
@@ -30,23 +34,22 @@ def plot_losses(
     terms = [name for name in terms if name in rows[-1]]
     weights = [f"weight_{name}" for name in terms if f"weight_{name}" in rows[-1]]
     measured = [row for row in rows if any(name in row for name in held_out)]
-    figure, panels = _panels(1 + bool(weights) + bool(measured))
-    for name in ["loss", *(terms if len(terms) > 1 else [])]:  # one term alone is the loss
-        steps, values = _column(rows, name)
-        fading = SMOOTHING ** np.arange(len(values))
-        sums = np.convolve(values, fading)[: len(values)]
-        line = panels[0].plot(steps, sums / np.cumsum(fading), label=name)[0]
-        panels[0].plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
-    for name in weights:
-        panels[1].plot(*_column(rows, name), label=name.replace("_", " of ", 1))
-    for name in held_out if measured else ():
-        panels[-1].plot(*_column(measured, name), ".-", label=name)
-    panels[0].set(title=title)
-    panels[-1].set(xlabel="step")
-    for panel in panels:
-        panel.grid(alpha=0.3)
-        panel.legend()
-    _save(figure, path)
+    with _panels(path, 1 + bool(weights) + bool(measured)) as panels:
+        for name in ["loss", *(terms if len(terms) > 1 else [])]:  # one term alone is the loss
+            steps, values = _column(rows, name)
+            fading = SMOOTHING ** np.arange(len(values))
+            sums = np.convolve(values, fading)[: len(values)]
+            line = panels[0].plot(steps, sums / np.cumsum(fading), label=name)[0]
+            panels[0].plot(steps, values, color=line.get_color(), alpha=0.25, linewidth=0.8)
+        for name in weights:
+            panels[1].plot(*_column(rows, name), label=name.replace("_", " of ", 1))
+        for name in held_out if measured else ():
+            panels[-1].plot(*_column(measured, name), ".-", label=name)
+        panels[0].set(title=_cut(title, LONGEST))
+        panels[-1].set(xlabel="step")
+        for panel in panels:
+            panel.grid(alpha=0.3)
+            panel.legend()
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
@@ -74,15 +77,15 @@ def plot_choice(
     starts = np.arange(0, len(rows), width)
     edges = rows[0]["step"] - 0.5 + np.append(starts, len(rows))
     shares = np.transpose([chosen[start : start + width].mean(axis=0) for start in starts])
-    figure, (axes,) = _panels()
-    figure.set_figheight(max(4.5, 0.16 * len(names)))  # inches; names stay legible
-    drawn = axes.pcolormesh(
-        edges, np.arange(len(names) + 1) - 0.5, shares, vmin=0, vmax=1, cmap="magma"
-    )
-    figure.colorbar(drawn, label="share of steps that chose it")
-    axes.set(xlabel="step", title="what trains")
-    axes.set_yticks(range(len(names)), names, fontsize=9 if len(names) < 25 else 7)
-    _save(figure, path)
+    with _panels(path) as (axes,):
+        figure = axes.figure
+        figure.set_figheight(max(4.5, 0.16 * len(names)))  # inches; names stay legible
+        drawn = axes.pcolormesh(
+            edges, np.arange(len(names) + 1) - 0.5, shares, vmin=0, vmax=1, cmap="magma"
+        )
+        figure.colorbar(drawn, label="share of steps that chose it")
+        axes.set(xlabel="step", title="what trains")
+        axes.set_yticks(range(len(names)), names, fontsize=9 if len(names) < 25 else 7)
 
 
 def plot_intervals(
@@ -97,22 +100,32 @@ def plot_intervals(
       groups: heading -> name -> metric -> {"value", "low", "high"}; what lacks one of the two is left out.
       x, y: metrics of the axes, which all panels share.
     """
-    figure, panels = _panels(len(groups), columns=2)
-    figure.supxlabel(x)
-    figure.supylabel(y)
-    for panel, (heading, found) in zip(panels, groups.items(), strict=False):
-        for count, (name, metrics) in enumerate(found.items()):
-            marker = "osD^v"[count // 10 % 5]  # matplotlib has ten colours before they repeat
-            if x in metrics and y in metrics:
-                at, bars = zip(*(_bar(metrics[metric]) for metric in (x, y)), strict=True)
-                panel.errorbar(*at, xerr=bars[0], yerr=bars[1], fmt=marker, label=name)
-        panel.set(title=heading)
-        panel.grid(alpha=0.3)
-        if panel.has_data():
-            panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    for panel in panels[len(groups) :]:
-        panel.set_axis_off()
-    _save(figure, path)
+    columns = 2
+    with _panels(path, len(groups), columns) as panels:
+        panels[0].figure.supxlabel(x)
+        panels[0].figure.supylabel(y)
+        for panel, (heading, found) in zip(panels, groups.items(), strict=False):
+            drawn = {}  # name -> marker and bars, for the legend
+            for count, (name, metrics) in enumerate(found.items()):
+                marker = "osD^v"[count // 10 % 5]  # matplotlib has ten colours before they repeat
+                if x in metrics and y in metrics:
+                    at, bars = zip(*(_bar(metrics[metric]) for metric in (x, y)), strict=True)
+                    drawn[name] = panel.errorbar(*at, xerr=bars[0], yerr=bars[1], fmt=marker)
+            panel.set(title=_cut(heading, LONGEST // columns))
+            panel.grid(alpha=0.3)
+            if drawn:
+                # By name here: matplotlib leaves out labels that begin with "_".
+                legend = panel.legend(
+                    drawn.values(),
+                    map(str, range(len(drawn))),
+                    fontsize=8,
+                    loc="upper left",
+                    bbox_to_anchor=(1, 1),
+                )
+                for text, name in zip(legend.get_texts(), drawn, strict=True):
+                    text.set_text(_cut(name, LONGEST // 3))
+        for panel in panels[len(groups) :]:
+            panel.set_axis_off()
 
 
 def _bar(measured: Mapping[str, float]) -> tuple[float, list[list[float]]]:
@@ -121,29 +134,45 @@ def _bar(measured: Mapping[str, float]) -> tuple[float, list[list[float]]]:
     return value, [[max(0.0, value - measured["low"])], [max(0.0, measured["high"] - value)]]
 
 
-def _panels(count: int = 1, columns: int = 1) -> tuple[Any, Sequence[Any]]:
-    """A figure and its panels, by rows; those below each other share an axis, in several columns all share both."""
-    import matplotlib
+def _cut(text: str, longest: int) -> str:
+    """A text in one line that leaves room for the plot."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[:longest]} ..."
 
-    matplotlib.use("Agg")  # no window, wherever this runs
-    from matplotlib import pyplot  # only here: half a second that only plots need
+
+@contextlib.contextmanager
+def _panels(path: str | os.PathLike, count: int = 1, columns: int = 1) -> Iterator[Sequence[Any]]:
+    """Gives the panels of a figure, by rows, and writes it as PNG when the block succeeds.
+
+    Panels below each other share an axis, in several columns all share both.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure  # only here: half a second that only plots need
 
     rows = math.ceil(count / columns)
-    figure, panels = pyplot.subplots(
-        rows,
-        columns,
-        figsize=(8 if columns == 1 else 6 * columns, 2 + 2.5 * rows),
-        layout="constrained",
-        sharex=True,
-        sharey=columns > 1,
-        squeeze=False,
+    size = 8 if columns == 1 else 6 * columns, 2 + 2.5 * rows
+    # Texts are those of users, in which $ is a character like any other.
+    with (
+        matplotlib.rc_context({"text.parse_math": False}),
+        warnings.catch_warnings(record=True) as met,
+    ):
+        warnings.simplefilter("always")
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=columns > 1, squeeze=False)
+        yield panels.ravel()
+        with files.atomic(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+    glyphs = [x for x in met if "missing from font" in str(x.message)]
+    for other in met:
+        if other not in glyphs:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    if glyphs:
+        _warn_of_glyphs()
+
+
+@functools.cache  # once, although there is a warning for every character and every plot
+def _warn_of_glyphs() -> None:
+    warnings.warn(
+        "the font of the plots lacks some characters of the texts, which are drawn as boxes",
+        stacklevel=4,
     )
-    return figure, panels.ravel()
-
-
-def _save(figure: Any, path: str | os.PathLike) -> None:
-    from matplotlib import pyplot
-
-    with files.atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    pyplot.close(figure)

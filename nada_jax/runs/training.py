@@ -1,9 +1,9 @@
 """A run of many steps: one owner of metrics, progress, checkpoints, signals and the end."""
 
+import contextlib
 import math
-import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax.devices import processes
 from nada_jax.errors import UserError
 from nada_jax.runs import metrics
 from nada_jax.runs.checkpoints import Checkpoints
@@ -41,16 +40,16 @@ def every(step: int, n: int) -> bool:
 
 
 class TrainingRun(Run):
-    """A run of many steps; see `steps` for the loop that it serves.
+    """A run of many steps; see `steps` for the loop that it serves, which belongs into the block of `signals`.
 
     Args:
       config, workdir, free: see `Run`.
       schedule: when what is done.
-      results: names of the files and folders that the run writes; `overwrite` deletes these and nothing else.
+      results: see `Run`; `overwrite` deletes these and nothing else, where an earlier run has written them.
       intervals: further numbers of steps after which metrics are needed on the host.
 
     Raises:
-      UserError: another run stands in the workdir, or this one does and `resume` is False.
+      UserError: as `Run`; or the run stands there already and `resume` is False.
     """
 
     def __init__(
@@ -63,28 +62,32 @@ class TrainingRun(Run):
         results: Collection[str],
         intervals: Iterable[int] = (),
     ):
-        self.schedule, self.results = schedule, results
+        self.schedule = schedule
         own = schedule.log_every, schedule.checkpoint_every, schedule.sample_every
         self.intervals = (*own, *intervals)
         self.step = 0  # the last one that was begun
+        self.first = 1  # the first one of this process, which compiles
         # Metrics of all steps, those of earlier parts included.
         self.rows: list[dict[str, Any]] = []
         self.notes: dict[str, Any] = {}  # what the rows of all further steps say besides
         self.reason = ""  # why the run ends before its last step
         self.interrupted = 0  # the signal that ended it
-        self._signals = Signals()
+        self.signals = Signals()
+        self.checkpoints: Checkpoints | None = None
+        self.progress: Progress | None = None
         # Steps whose metrics are still on the device: number, metrics, notes.
         self._pending: list[tuple[int, Any, dict[str, Any]]] = []
         self._unwritten: list[dict[str, Any]] = []
         self._clock = 0.0
         remedy = "give another --workdir, or --config.overwrite=True to delete that run"
-        super().__init__(config, workdir, free=free, remedy=remedy)
+        if schedule.overwrite:  # any run of the same task may stand there
+            free = set(config) - {"task"}
+        super().__init__(config, workdir, results=results, free=free, remedy=remedy)
 
     def refuse_other(self) -> None:
-        """As `Run`, but `overwrite` takes any workdir, and without `resume` there must be no run."""
-        if self.schedule.overwrite:
-            return
-        if not self.schedule.resume and self.earlier is not None:
+        """As `Run`, and without `resume` or `overwrite` there must be no run."""
+        overwrite, resume = self.schedule.overwrite, self.schedule.resume
+        if not overwrite and not resume and self.earlier is not None:
             raise UserError(
                 f"resume is False, but {self.directory} holds a run already; {self.remedy}"
             )
@@ -103,7 +106,8 @@ class TrainingRun(Run):
           UserError: the checkpoint does not fit, or is beyond the last step.
         """
         if self.schedule.overwrite:
-            processes.alone(self._delete_results)
+            # config.json goes last: without it, what is left by a run killed here would be of no run.
+            self.delete([*self.written(), self.path("config.json")])
         # After the deletion above: orbax lists the checkpoints when it is made.
         self.checkpoints = Checkpoints(self.path("checkpoints"))
         if (last := self.checkpoints.latest()) is not None:
@@ -118,19 +122,19 @@ class TrainingRun(Run):
         earlier = metrics.read(self.path("metrics.jsonl"))
         self.rows = [row for row in earlier if row["step"] <= self.step]
         self.write_metrics(self.rows)
+        self.first = self.step + 1
         silent = jax.process_index() > 0
         self.progress = Progress(total, self.step, self.schedule.log_every, silent)
         return tree
 
-    def __enter__(self) -> "TrainingRun":
-        self._signals.__enter__()
-        return self
-
     def __exit__(self, *error) -> None:
-        """Leaves the terminal, the signals and the threads of checkpoints as they were."""
-        self._signals.__exit__(*error)
-        self.checkpoints.__exit__(*error)
-        self.progress.__exit__(*error)
+        """Leaves the terminal and the threads of checkpoints as they were, then the workdir."""
+        try:
+            for part in (self.checkpoints, self.progress):
+                if part is not None:
+                    part.__exit__(*error)
+        finally:
+            super().__exit__(*error)
 
     def say(self, line: str) -> None:
         """Prints a line, on process 0 alone, without breaking the bar."""
@@ -163,10 +167,10 @@ class TrainingRun(Run):
           UserError: one of `FINITE` is not finite; the rows of the steps before are written.
         """
         self._pending.append((self.step, values, dict(self.notes)))
-        # The first step shows a loss that is wrong from the start.
-        meeting = self.step == 1 or self.finished
+        # The first step compiles, which the time of no other one should hold; and a loss may be wrong from the start.
+        meeting = self.step == self.first or self.finished
         meeting |= any(every(self.step, n) for n in self.intervals)
-        self.interrupted = self._signals.agreed(meeting)
+        self.interrupted = self.signals.agreed(meeting)
         if meeting or self.interrupted:
             self._fetch()
 
@@ -186,7 +190,13 @@ class TrainingRun(Run):
         """Writes a checkpoint, and the metrics up to it."""
         # Metrics first: a run that is killed in between then has all rows up to its last checkpoint.
         self._write_rows()
-        self.checkpoints.save(self.step, tree)
+        with self._naming_checkpoint():
+            self.checkpoints.save(self.step, tree)
+
+    def write(self, name: str, write: Callable[[Path], None]) -> Path:
+        """As `Run`; where it fails, the message names the last good checkpoint."""
+        with self._naming_checkpoint():
+            return super().write(name, write)
 
     def exit_code(self) -> int:
         """Says how the loop ended, if not as planned; 0, or that of the signal that interrupted it."""
@@ -202,10 +212,18 @@ class TrainingRun(Run):
             self.say(f"finished after step {self.step}: {self.reason}")
         return 0
 
-    def _delete_results(self) -> None:
-        for name in self.results:
-            path = self.path(name)
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    @contextlib.contextmanager
+    def _naming_checkpoint(self) -> Iterator[None]:
+        """Where writing fails, the message says where the run can continue."""
+        try:
+            yield
+        except (UserError, OSError) as error:
+            raise UserError(f"{error}; {self._last_checkpoint()}") from error
+
+    def _last_checkpoint(self) -> str:
+        last = None if self.checkpoints is None else self.checkpoints.latest()
+        left = "there is none yet" if last is None else str(self.checkpoints.path(last))
+        return f"last good checkpoint: {left}"
 
     def _fetch(self) -> None:
         """Waits for the metrics of the pending steps and makes rows of them."""
@@ -224,11 +242,10 @@ class TrainingRun(Run):
         self._pending = []
 
     def _refuse(self, row: dict[str, Any], name: str) -> None:
-        last = self.checkpoints.latest()
-        left = "there is none yet" if last is None else str(self.checkpoints.path(last))
+        # With another rate it is another run, which the workdir of this one would refuse.
         raise UserError(
-            f"the {FINITE[name]} is {row[name]} at step {row['step']}; last good checkpoint: {left}; a smaller "
-            "optimizer.lr, or precision=float32, may help"
+            f"the {FINITE[name]} is {row[name]} at step {row['step']}; {self._last_checkpoint()}; a smaller "
+            f"optimizer.lr, or precision=float32, may help, as a run of its own: {self.remedy}"
         )
 
     def _write_rows(self) -> None:

@@ -2,30 +2,38 @@
 
 import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+import shutil
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from nada_jax import files, images, trees
 from nada_jax.devices import processes
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, some
 from nada_jax.runs import metrics
+from nada_jax.runs.lock import Lock
 
 
 class Run:
-    """Owns a workdir. Making it writes nothing; `begin` is the first to write.
+    """Owns a workdir within a `with` block: until its end, no other run can write there.
+
+    Making it does nothing. The block begins with the lock and, under it, a look at what stands in the workdir; `begin`
+    is the first to write. A workdir that was made for the block and is empty in the end is removed.
 
     Args:
       config: the whole config, which is written to config.json and held against that of an earlier run.
       workdir: where the results go, on a file system that all processes share.
+      results: patterns of the files and folders that the run writes, beside config.json.
       free: top-level fields that may differ from those of an earlier run; by default all but `task`.
       remedy: ends the message about another run.
 
     Raises:
-      UserError: another run stands in the workdir; the message names every field that differs.
+      UserError: at the start of the block: another run is at work in the workdir, or stands there, and the message
+        names every field that differs; or files like `results` stand there that are of no run.
     """
 
     def __init__(
@@ -33,34 +41,60 @@ class Run:
         config: ConfigDict,
         workdir: Path,
         *,
+        results: Collection[str] = (),
         free: Collection[str] | None = None,
         remedy: str = "give another --workdir",
     ):
-        self.config, self.directory = config, Path(workdir)
+        self.config, self.directory, self.results = config, files.expand(workdir), results
         self.free = set(config) - {"task"} if free is None else set(free)
         self.remedy = remedy
-        # Each process looks for itself, and all refuse if one does: their file systems may differ.
-        processes.together(self.refuse_other)
+        self._lock = Lock(self.directory)
+
+    def __enter__(self) -> Self:
+        processes.alone(self._lock.take)
+        try:
+            # Each process looks for itself, and all refuse if one does: their file systems may differ.
+            processes.together(self.refuse_other)
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.release()
 
     @property
     def earlier(self) -> dict[str, Any] | None:
         """The config of the run that stands in the workdir, by flat field; None where there is none.
 
         Raises:
-          UserError: config.json is damaged.
+          UserError: config.json is damaged, or not that of a run.
         """
         file = self.path("config.json")
         if not file.is_file():
             return None
         try:
-            return trees.flatten(json.loads(file.read_text(encoding="utf-8")))
+            found = trees.flatten(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, AttributeError) as error:
             raise UserError(f"{file} is not a config ({error}); give another --workdir") from error
+        if "task" not in found:  # that of a model from elsewhere, for example
+            raise UserError(f"{file} is not the config of a run; give another --workdir")
+        return found
 
     def refuse_other(self) -> None:
         """Makes sure that the run in the workdir, if any, is the one that is configured."""
         if (theirs := self.earlier) is None:
+            if strangers := [str(path.relative_to(self.directory)) for path in self.written()]:
+                raise UserError(
+                    f"{self.directory} has files that the run would replace ({some(strangers, 3)}), and no config.json "
+                    "of a run that wrote them; give another --workdir"
+                )
             return
+        if theirs["task"] != self.config.task:
+            raise UserError(
+                f"{self.directory} holds a run with other settings (task was {theirs['task']!r} and is "
+                f"{self.config.task!r}); give another --workdir"
+            )
         # Through JSON, which turns tuples into lists, as the file has them.
         ours = trees.flatten(json.loads(self.config.to_json()))
         differ = [
@@ -72,6 +106,14 @@ class Run:
             raise UserError(
                 f"{self.directory} holds a run with other settings ({'; '.join(differ)}); {self.remedy}"
             )
+
+    def written(self) -> list[Path]:
+        """What stands in the workdir of all that the run writes, but for config.json."""
+        return [path for name in self.results for path in sorted(self.directory.glob(name))]
+
+    def delete(self, paths: Iterable[Path]) -> None:
+        """Deletes files and folders of an earlier run, on process 0 alone."""
+        processes.alone(_delete, paths)
 
     def begin(self) -> None:
         """Writes config.json: from now on the workdir is this run's."""
@@ -87,6 +129,20 @@ class Run:
         processes.alone(write, path)
         return path
 
+    def draw(self, name: str, draw: Callable[[Path], None]) -> Path | None:
+        """As `write`, for an image beside the results: one that fails costs a warning, not the run; None then."""
+        drawn = []
+
+        def attempt(path: Path) -> None:
+            try:
+                draw(path)
+                drawn.append(path)
+            except Exception as error:  # whatever a library of plots meets in the texts of users
+                warnings.warn(f"{name} is not drawn: {error}", stacklevel=2)
+
+        path = self.write(name, attempt)
+        return path if drawn else None
+
     def write_text(self, name: str, text: str) -> Path:
         """Writes text."""
         return self.write(name, functools.partial(files.write_text, text=text))
@@ -96,9 +152,8 @@ class Run:
         return self.write_text(name, json.dumps(value, indent=2) + "\n")
 
     def write_images(self, name: str, batch: np.ndarray, columns: int) -> Path:
-        """Writes images [n, h, w, 3] in [-1, 1] as one grid, large enough to be looked at."""
-        sheet, enlarge = images.grid(batch, columns), images.enlargement(batch.shape[1])
-        return self.write(name, lambda path: images.save(sheet, path, enlarge))
+        """Writes images [n, h, w, 3] in [-1, 1] as one grid."""
+        return self.write(name, functools.partial(images.save_grid, batch, columns))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl anew."""
@@ -107,3 +162,13 @@ class Run:
     def append_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds lines to metrics.jsonl."""
         self.write("metrics.jsonl", lambda path: metrics.append(path, rows))
+
+
+def _delete(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with files.writing(path):
+            # A link goes, and not what it leads to.
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from nada_jax.adaptation import models, results
@@ -47,10 +48,14 @@ def run(config: ConfigDict, workdir: Path) -> int:
     processes.require_same(config.to_dict() | {"distributed": None})
     mesh = meshes.make_mesh(settings.mesh, settings.batches)
     intervals = settings.stop.every, settings.text.read_every
-    run = TrainingRun(
+    with TrainingRun(
         config, workdir, settings, free=FREE, results=results.FILES, intervals=intervals
-    )
+    ) as run:
+        return train(run, settings, mesh)
 
+
+def train(run: TrainingRun, settings: Settings, mesh: Mesh | None) -> int:
+    """Adapts within the workdir that the run holds; see `run`."""
     # -- models and texts -------------------------------------------------------------------------
     began = time.perf_counter()
     frozen, steering, watch = processes.together(models.load, settings)
@@ -83,7 +88,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
         frozen = models.read_source(frozen, steering, run, mesh)
 
     # -- the loop ---------------------------------------------------------------------------------
-    with run:
+    with run.signals:
         for step in run.steps():
             state, metrics = train_step(state, frozen, jax.random.wrap_key_data(key))
             run.record(metrics)

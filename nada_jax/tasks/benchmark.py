@@ -32,6 +32,7 @@ def some_of(names: Any) -> Rule:
 # Infinity is no limit.
 UNLIMITED = Rule(lambda x: x >= 0, "a number from 0")
 BATCHES = Rule(lambda xs: all(x >= 1 for x in xs), "whole numbers from 1")
+RESULTS = "benchmark.json", "benchmark.md", "metrics.jsonl"
 
 
 class Settings(Section):
@@ -72,7 +73,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
     """
     settings = Settings.read(config)
     cells = grid(settings)
-    run = Run(config, workdir)
+    with Run(config, workdir, results=RESULTS) as run:
+        return benchmark(run, settings, cells)
+
+
+def benchmark(run: Run, settings: Settings, cells: list[Workload]) -> int:
+    """Measures, and writes into the workdir that the run holds; see `run`."""
     run.begin()
     run.write_metrics([])
 

@@ -22,6 +22,7 @@ from nada_jax.weights import loading
 # Fields that say how a cell is run, and do not change its results.
 MANNER = {"adapt.resume", "adapt.overwrite", "adapt.log_every", "adapt.checkpoint_every"}
 WAITING = "not run yet"
+RESULTS = "compare.html", "compare.png", "compare.md", "metrics.jsonl"
 
 
 class Settings(Section):
@@ -59,7 +60,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input, then nothing was run; or cells failed, and all others are finished.
     """
     settings = Settings.read(config)
-    run = Run(config, workdir)
+    with Run(config, workdir, results=RESULTS) as run:
+        return compare(run, settings)
+
+
+def compare(run: Run, settings: Settings) -> int:
+    """Runs and measures within the workdir that the run holds; see `run`."""
     chosen = choose(settings.only, dict(settings.groups), settings.cells)
     for name in chosen:
         check(name, settings.cells[name], directory_of(run, name))
@@ -122,16 +128,18 @@ def choose(only: str, groups: Mapping[str, Collection[str]], cells: Collection[s
 
 def check(name: str, cell: ConfigDict, directory: Path) -> None:
     """Refuses a cell that cannot be run as it is, before hours pass on others; UserError names it."""
+    if directory.name != name:
+        raise UserError(f"cells has {name!r}; expected names that folders can have")
     try:
         settings = adapt.Settings.read(cell.adapt)
         judge = evaluate.Settings.read(cell.evaluate).judge
-        if not Path(judge).expanduser().is_file():  # a file is loaded as it is
+        if not files.expand(judge).is_file():  # a file is loaded as it is
             loading.find_clip(judge, "judge")
         if settings.distributed.coordinator:
             raise UserError("adapt.distributed is set; expected one process")
         if not settings.overwrite:
             remedy = "give another --workdir, or --config.adapt.overwrite=True to run it anew"
-            Run(cell.adapt, directory / "adapt", free=adapt.FREE, remedy=remedy)
+            Run(cell.adapt, directory / "adapt", free=adapt.FREE, remedy=remedy).refuse_other()
     except UserError as error:
         raise UserError(f"cell {name}: {error}") from error
 
@@ -200,7 +208,7 @@ def write(
     points = {
         heading: {cell.name: cell.metrics for cell in group} for heading, group in groups.items()
     }
-    plot = run.write(
+    plot = run.draw(
         "compare.png",
         lambda path: plots.plot_intervals(points, "similarity", "diversity_kept", path),
     )
@@ -256,7 +264,7 @@ def read(
         ms=statistics.median(ms),  # the first step compiles, which a mean would count
         minutes=(sum(ms) / 1000 + found["seconds"]) / 60,
         # The last, not that of `steps`: an adaptation may have ended early.
-        sheet=max((home / "samples").glob("step_*.png")),
+        sheet=max((home / "samples").glob("step_*.png"), default=None),
         source=json.dumps([found["source"], drawn]),
         plots=[path for path in (home / "loss.png", home / "layers.png") if path.exists()],
     )

@@ -23,6 +23,9 @@ TRAINED = {  # whether the judge took part in training
     False: "which took no part in training",
     None: "of which it is unknown whether it took part in training",
 }
+RESULTS = (
+    "evaluation.json", "evaluation.md", "metrics.jsonl", "samples/grid.png", "samples/clusters.png",
+)  # fmt: skip
 
 
 class Settings(Sampling):
@@ -54,7 +57,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input; nothing is written then.
     """
     settings = Settings.read(config)
-    run = Run(config, workdir)
+    with Run(config, workdir, results=RESULTS) as run:
+        return evaluate(run, settings)
+
+
+def evaluate(run: Run, settings: Settings) -> int:
+    """Measures, and writes into the workdir that the run holds; see `run`."""
     result, drawn = measure(settings)
     report = describe(result, settings)
 

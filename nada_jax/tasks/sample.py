@@ -2,16 +2,16 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import batches, images
+from nada_jax import batches, images, trees
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs.workdir import Run
@@ -88,7 +88,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input; nothing is written then.
     """
     settings = Settings.read(config)
-    run = Run(config, workdir)
+    with Run(config, workdir, results=written(trees.flatten(config.to_dict()))) as run:
+        return sample(run, settings)
+
+
+def sample(run: Run, settings: Settings) -> int:
+    """Draws within the workdir that the run holds; see `run`."""
     generators = load(settings)
     began = time.perf_counter()
     columns = settings.columns
@@ -98,11 +103,10 @@ def run(config: ConfigDict, workdir: Path) -> int:
         for row, generator in generators.items()
     }
 
-    run.begin()  # only now: wrong input leaves no workdir behind
     # An earlier grid may have been larger; its files would pass for images of this one.
-    for prefix in PREFIXES.values():
-        for earlier in run.path("samples").glob(f"{prefix}_*.png"):
-            earlier.unlink()
+    if run.earlier:
+        run.delete(map(run.path, written(run.earlier)))
+    run.begin()  # only now: wrong input leaves no workdir behind
     rows = [
         batch[start : start + columns]
         for start in range(0, len(seeds), columns)
@@ -119,6 +123,16 @@ def run(config: ConfigDict, workdir: Path) -> int:
         print(f"single images: {run.path('samples')}, {count} files")
     print(f"image: {grid}" + (" (above: source, below: adapted)" if len(drawn) > 1 else ""))
     return 0
+
+
+def written(config: Mapping[str, Any]) -> list[str]:
+    """Names of the images that a config, given by flat field, draws into the workdir."""
+    names = ["samples/grid.png"]
+    if config["singles"]:
+        seeds = range(config["seed"], config["seed"] + config["rows"] * config["columns"])
+        rows = PREFIXES if config["source.weights"] else ["adapted"]
+        names += [f"samples/{PREFIXES[row]}_{seed:04d}.png" for row in rows for seed in seeds]
+    return names
 
 
 def load(settings: Settings) -> dict[str, Generator]:

@@ -1,5 +1,6 @@
 """The messages between devices in a training step, and its memory, for meshes of any size; nothing is trained."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from nada_jax.runs.workdir import Run
 from nada_jax.settings import Count, Precision, Rule, Whole, one_of
 
 DEVICES = Rule(lambda ns: ns and all(1 <= n <= 4096 for n in ns), "numbers in 1..4096")
+RESULTS = "scaling.json", "scaling.md", "metrics.jsonl"
 
 
 class Settings(Links):
@@ -61,7 +63,16 @@ def run(config: ConfigDict, workdir: Path) -> int:
     workload = Workload(settings.adapt, *(getattr(settings, field) for field in fields))
     # Before anything asks JAX for its devices, as a run does.
     pretended = messages.pretend(settings.devices, settings.tpu)
-    run = Run(config, workdir)
+    with Run(config, workdir, results=RESULTS) as run:
+        return scale(run, settings, workload, pretended)
+
+
+def scale(run: Run, settings: Settings, workload: Workload, pretended: Sequence[Any]) -> int:
+    """Compiles, and writes into the workdir that the run holds; see `run`.
+
+    Args:
+      pretended: the devices of each mesh.
+    """
     run.begin()
     rows: list[dict[str, Any]] = []
     for devices in pretended:

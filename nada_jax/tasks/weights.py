@@ -53,7 +53,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: an unknown name, or one that cannot be fetched; nothing is written into the workdir then.
     """
     settings = Settings.read(config)
-    run = Run(config, workdir)
+    with Run(config, workdir, results=["weights.json"]) as run:
+        return fetch(run, settings)
+
+
+def fetch(run: Run, settings: Settings) -> int:
+    """Fetches, and writes into the workdir that the run holds; see `run`."""
     for name in settings.names:
         find = loading.find_clip if name in registry.CLIPS else loading.find_generator
         find(name)

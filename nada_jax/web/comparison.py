@@ -68,7 +68,7 @@ def markdown(groups: Groups, meanings: Meanings) -> str:
                     mark = "**" if best.get(metric) == cell.name else ""
                     row[metric] = f"{mark}{value}{mark} ({low} .. {high})"
             row |= {"ms/step": number(cell.ms, 1), "minutes": number(cell.minutes, 1)}
-            rows.append(row | {"state": cell.state.replace("|", "\\|")})
+            rows.append(row | {"state": cell.state})
     return tables.markdown(rows) + "\n"
 
 

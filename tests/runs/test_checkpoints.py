@@ -1,5 +1,9 @@
 """Checkpoints come back bit by bit, and say what is wrong with them."""
 
+import contextlib
+import os
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +30,37 @@ def test_the_whole_state_comes_back(tmp_path):
     assert all(jax.tree.leaves(same))
     assert jax.tree.structure(restored) == jax.tree.structure(state(0.0))
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+
+
+@contextlib.contextmanager
+def limit(size):
+    """No file may become larger: what stands here for a full disk."""
+    resource = pytest.importorskip("resource")
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_checkpoint_that_does_not_fit_the_disk_is_one_sentence_and_leaves_nothing(
+    tmp_path, capfd
+):
+    random = jnp.asarray(np.random.default_rng(0).standard_normal((8, 100_000), np.float32))
+    many = {str(i): row for i, row in enumerate(random)}  # the first failure leaves others waiting
+    small = {str(i): jnp.zeros(3) for i in range(8)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, small)
+        said = f"^cannot write checkpoint {tmp_path}/2: File too large$"
+        with limit(100_000), pytest.raises(UserError, match=said):
+            checkpoints.save(2, many)
+        assert checkpoints.latest() == 1
+        assert os.listdir(tmp_path) == ["1"]
+        checkpoints.restore(1, small)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_checkpoint_of_another_shape_is_refused_by_its_path(tmp_path):

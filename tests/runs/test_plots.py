@@ -1,6 +1,10 @@
 """Plots."""
 
+import warnings
+
+import matplotlib
 import numpy as np
+import pytest
 from PIL import Image
 
 from nada_jax.runs import plots
@@ -43,6 +47,41 @@ def test_the_plot_shows_the_loss_and_every_term(tmp_path):
         colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
     lines = {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C)}  # of three curves
     assert lines <= {tuple(colour) for colour in colours.tolist()}
+
+
+@pytest.mark.parametrize("text", ["rapper with $$ chain", r"$\frac{$", "a^b_c $x$", "_", "x" * 500])
+def test_texts_are_drawn_as_they_are(text, tmp_path):
+    metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in "xy"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.plot_losses([{"step": 1, "loss": 1.0}], tmp_path / "loss.png", text, terms=())
+        plots.plot_intervals({text: {text: metrics}}, "x", "y", tmp_path / "compare.png")
+        plots.plot_choice([{"step": 1, "chosen": [0]}], [text[:20]], tmp_path / "layers.png")
+    assert len(list(tmp_path.iterdir())) == 3
+    assert matplotlib.rcParams["text.parse_math"]  # in what users draw themselves
+
+
+def test_the_legend_has_names_as_they_are(tmp_path):
+    metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in "xy"}
+
+    def drawn(name):
+        plots.plot_intervals({"": {name: metrics}}, "x", "y", tmp_path / "plot.png")
+        with Image.open(tmp_path / "plot.png") as image:
+            return np.asarray(image.convert("L"), int)
+
+    assert not np.array_equal(drawn("x"), drawn("$x$"))  # it is no mathematics
+    assert not np.array_equal(drawn("_one"), drawn("_two"))  # both are in the legend
+
+
+def test_characters_that_the_font_lacks_are_told_once(tmp_path):
+    plots._warn_of_glyphs.cache_clear()
+    rows = [{"step": 1, "loss": 1.0}]
+    with pytest.warns(UserWarning) as met:
+        for _ in range(2):
+            plots.plot_losses(rows, tmp_path / "loss.png", "\u7d20\u63cf \u925b\u7b46", terms=())
+    assert [str(x.message) for x in met] == [
+        "the font of the plots lacks some characters of the texts, which are drawn as boxes"
+    ]
 
 
 def test_intervals_are_drawn_where_they_lie_a_panel_for_each_group(tmp_path):

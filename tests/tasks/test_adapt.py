@@ -25,7 +25,7 @@ from nada_jax.adaptation.state import Frozen, init_state
 from nada_jax.adaptation.step import make_train_step
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import draw_latents
-from nada_jax.runs import metrics
+from nada_jax.runs import metrics, plots
 from nada_jax.tasks import adapt
 from nada_jax.weights import loading as weights
 from nada_jax.weights import native
@@ -134,7 +134,8 @@ def test_a_continued_run_equals_one_that_was_not_interrupted(finished, tmp_path)
     # A line of a step that no checkpoint holds, and half a line: what a killed run leaves.
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 0.0, "directional": 0.0, "ms": 1.0}\n{"step": 5, "lo')
-    assert adapt.run(small(), tmp_path) == 0
+    seldom = {"log_every": 50, "sample_every": 50, "checkpoint_every": 50}
+    assert adapt.run(small(**seldom), tmp_path) == 0
     expected, resumed = arrays(finished), arrays(tmp_path)
     assert all(np.array_equal(expected[path], resumed[path]) for path in expected)
     rows, again = (
@@ -142,6 +143,8 @@ def test_a_continued_run_equals_one_that_was_not_interrupted(finished, tmp_path)
         for workdir in (finished, tmp_path)
     )
     assert [(r["step"], r["loss"]) for r in rows] == [(r["step"], r["loss"]) for r in again]
+    # The first step of each part compiles, which the time of no other one holds.
+    assert again[3]["ms"] > 3 * again[4]["ms"] and again[4]["ms"] == again[5]["ms"]
 
 
 @pytest.mark.slow
@@ -183,7 +186,7 @@ def wait_for(path, process, seconds=300):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_after_a_checkpoint(tmp_path, number, monkeypatch, capsys):
     append, former = metrics.append, signal.getsignal(number)
 
@@ -202,14 +205,17 @@ def test_a_signal_ends_the_run_after_a_checkpoint(tmp_path, number, monkeypatch,
 
 def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
     adapt.run(small(steps=3), tmp_path)
-    good = small()
-    good.optimizer.lr = 1e30
+    hot = small()
+    hot.optimizer.lr = 1e30
     settings = json.loads((tmp_path / "config.json").read_text())
     settings["optimizer"]["lr"] = 1e30  # as if the run had been started so
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(UserError, match=r"norm of the parameters is inf at step 4.*checkpoints/3"):
-        adapt.run(good, tmp_path)
+    said = r"norm of the parameters is inf at step 4.*checkpoints/3; a smaller optimizer.lr.*"
+    with pytest.raises(UserError, match=said + "another --workdir, or --config.overwrite=True"):
+        adapt.run(hot, tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    with pytest.raises(UserError, match="optimizer.lr was .* or --config.overwrite=True"):
+        adapt.run(small(), tmp_path)
 
 
 def test_another_run_in_the_workdir_is_not_mixed_with_this_one(finished, tmp_path):
@@ -226,9 +232,41 @@ def test_another_run_in_the_workdir_is_not_mixed_with_this_one(finished, tmp_pat
     assert json.loads((workdir / "config.json").read_text())["steps"] == 6
     other.overwrite = True
     other.steps = 1
+    mine = [workdir / name for name in ("checkpoints/notes.txt", "samples/me.png", "seed_0.png")]
+    for path in mine:
+        path.write_text("mine")
     assert adapt.run(other, workdir) == 0
     assert json.loads((workdir / "config.json").read_text())["text"]["target"] == "zombie"
-    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["1"]
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["1", "notes.txt"]
+    assert sorted(path.name for path in (workdir / "samples").iterdir())[:2] == [
+        "me.png", "step_000000.png"
+    ]  # fmt: skip
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+
+
+def test_nothing_is_deleted_where_no_adaptation_stands(tmp_path):
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    said = r"files that the run would replace \(checkpoints/7\), and no config.json of a run"
+    with pytest.raises(UserError, match=said):
+        adapt.run(small(overwrite=True), tmp_path)
+    (tmp_path / "config.json").write_text('{"task": "sample"}')
+    with pytest.raises(UserError, match=r"\(task was 'sample' and is 'adapt'\); give another"):
+        adapt.run(small(overwrite=True), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "config.json"]
+
+
+def test_plots_that_fail_cost_a_warning_and_not_the_weights(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path / "run")
+    for name in ("loss.png", "generator.safetensors"):
+        (tmp_path / "run" / name).unlink()
+
+    def fail(*_, **__):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr(plots, "plot_losses", fail)
+    with pytest.warns(UserWarning, match="loss.png is not drawn: no such font"):
+        assert adapt.run(small(), tmp_path / "run") == 0
+    assert (tmp_path / "run" / "generator.safetensors").exists()
 
 
 def test_a_damaged_checkpoint_is_told(finished, tmp_path):
@@ -244,6 +282,8 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
     ("fields", "message"),
     [
         ({"text.target": "  "}, "text.target is blank"),
+        ({"text.target": "x\udcff"}, r"text.target is 'x\\udcff'; expected text without halves"),
+        ({"text.others": ("\udcff",), "text.weights": (1.0,)}, "text.others is .*without halves"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
         ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
         (
@@ -286,8 +326,18 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--config=configs/nada_sketch.py", "--config.stepz=3"], "stepz"),
-        (["--config=configs/nada_sketch.py", "--config.steps=many"], "many"),
+        (["--config=configs/nada_sketch.py", "--config.stepz=3"], "did you mean --config.steps?"),
+        (["--config", "configs/nada_sketch.py", "--steps=3"], "did you mean --config.steps?"),
+        (
+            ["--config=configs/nada_sketch.py", "--config.loss.global=1"],
+            "there is no --config.loss.global; did you mean --config.loss.global_?",
+        ),
+        (
+            ["--config=configs/nada_sketch.py", "--config.steps=many"],
+            "steps is 'many'; expected a whole number",
+        ),
+        (["--config=configs/nada_sketch.py", "--config.loss=3"], "loss is a section; expected"),
+        (["--config=configs/nada_sketch.py", b"--config.text.target=\xff"], "\\udcff' is not text"),
         (["--config=configs/nada_sketch.py:nowhere"], "variant is 'nowhere'; expected"),
         (["--config=configs/nowhere.py"], "configs/nowhere.py"),
         ([], "--config is missing"),
@@ -302,7 +352,7 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
     ],
 )
 def test_the_command_line_ends_in_one_sentence_and_code_2(options, message, tmp_path):
-    if not any(option.startswith("--workdir") for option in options):
+    if not any(os.fsencode(option).startswith(b"--workdir") for option in options):
         options = [*options, f"--workdir={tmp_path}/run"]
     # No network: whatever leaves this machine is sent to a port where nobody listens.
     environment = os.environ | {"NADA_JAX_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}

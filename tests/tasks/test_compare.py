@@ -40,8 +40,8 @@ def stand_ins(monkeypatch):
         calls.append(f"adapt {workdir.parent.name}")
         if config.text.target == "fail":
             raise UserError("the loss is nan | at step 1")
-        run = Run(config, workdir)
-        run.begin()
+        with Run(config, workdir) as run:
+            run.begin()
         rows = [{"step": n + 1, "loss": 1.0, "ms": 1.0} for n in range(config.steps)]
         run.write_metrics(rows)
         sheet = images.grid(np.zeros((4, 8, 8, 3)), columns=2)
@@ -164,6 +164,15 @@ def test_what_cannot_run_is_refused_before_anything_is_run(fields, message, tmp_
     with pytest.raises(UserError, match=message):
         compare.run(config(**fields), tmp_path / "run")
     assert not (tmp_path / "run").exists() and stand_ins == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "/late", ""])
+def test_cells_are_named_as_folders_can_be(name, tmp_path, stand_ins):
+    grid = configs.empty()
+    configs.add(grid, "Layers", name)
+    with pytest.raises(UserError, match="cells has .*; expected names that folders can have"):
+        compare.run(grid, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_cells_follow_what_is_shared_until_they_say_otherwise():

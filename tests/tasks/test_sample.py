@@ -94,6 +94,21 @@ def test_images_of_an_earlier_larger_grid_are_removed(tmp_path):
     assert names == ["grid.png", "seed_0000.png", "seed_0001.png"]
 
 
+def test_images_that_no_run_drew_stay(tmp_path):
+    mine = tmp_path / "samples" / "seed_0006.png"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    sample.run(config(), tmp_path)
+    sample.run(config(rows=1, columns=1), tmp_path)
+    names = sorted(path.name for path in mine.parent.iterdir())
+    assert names == ["grid.png", "seed_0000.png", "seed_0006.png"] and mine.read_text() == "mine"
+    with pytest.raises(UserError, match="files that the run would replace .samples/seed_0003.png"):
+        other = tmp_path / "other" / "samples"
+        other.mkdir(parents=True)
+        (other / "seed_0003.png").touch()
+        sample.run(config(), other.parent)
+
+
 def test_two_generators_of_different_size_are_refused(tiny_generator, tmp_path):
     native.save_model(tiny_generator, tmp_path / "tiny.safetensors")
     fields = {"source.weights": str(tmp_path / "tiny.safetensors")}
