@@ -46,9 +46,9 @@ Number = Annotated[float, Rule(math.isfinite, "a finite number")]
 NonNegative = Annotated[float, Rule(lambda x: 0 <= x < math.inf, "a number from 0")]
 Positive = Annotated[float, Rule(lambda x: 0 < x < math.inf, "a number above 0")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share in 0..1")]
-Seed = Annotated[int, Rule(lambda x: 0 <= x < 2**63, "a whole number in 0..2^63 - 1")]
-# JAX keeps 32 bits of a seed: where one is used as it is, larger ones would repeat smaller ones.
-Seed32 = Annotated[int, Rule(lambda x: 0 <= x < 2**31, "a whole number in 0..2^31 - 1")]
+# JAX keeps 32 bits of a seed: larger ones would draw what smaller ones do.
+SEEDS = range(2**32)
+Seed = Annotated[int, Rule(lambda x: int(x) in SEEDS, "a whole number in 0..2^32 - 1")]
 PRECISIONS = ("float32", "bfloat16")  # in which networks compute
 Precision = Annotated[str, one_of(PRECISIONS)]
 

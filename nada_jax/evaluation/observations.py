@@ -13,7 +13,7 @@ from nada_jax.evaluation import features, statistics
 from nada_jax.evaluation.features import FEWEST, MOST
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator, draw_latents
-from nada_jax.settings import Count, Rule, Section, Seed32
+from nada_jax.settings import Count, Rule, Section, Seed
 
 TRUNCATION = Rule(
     lambda x: math.isfinite(x) and x != 0,
@@ -37,7 +37,7 @@ class Lpips(Section, name="lpips"):
 class Sampling(Section):
     """What is drawn and observed; the fields stand at the top of `configs/evaluate.py`."""
 
-    seed: Seed32
+    seed: Seed
     samples: int
     batch_size: Count
     truncation: Annotated[float, TRUNCATION]
