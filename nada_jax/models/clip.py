@@ -31,6 +31,9 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
 EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
+_said: set[tuple[str, str]] = (
+    set()
+)  # (clip, what is left of a text) of all warnings: texts are embedded again
 OLD_EOS = 2  # Hugging Face's former default of eos_token_id, which means "the highest id"
 
 
@@ -131,7 +134,7 @@ class Clip:
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> ids int32 [n, context]: start, the text, end, zeros.
 
-        A text that is too long is cut, with a warning that shows what is left.
+        A text that is too long is cut, with a warning, the first time, that shows what is left.
 
         Raises:
           UserError: there is no text, or one is blank.
@@ -147,7 +150,10 @@ class Clip:
             tokens = self.tokenizer.encode(text)
             kept = tokens[: self.context - 2]
             if len(kept) < len(tokens):
-                cut.append((len(tokens) + 2, self.tokenizer.decode(kept).strip()))
+                left = self.tokenizer.decode(kept).strip()
+                if (self.name, left) not in _said:
+                    _said.add((self.name, left))
+                    cut.append((len(tokens) + 2, left))
             row[: len(kept) + 2] = [self.tokenizer.start, *kept, self.tokenizer.end]
         if cut:
             (length, kept), others = cut[0], len(cut) - 1
