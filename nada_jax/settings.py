@@ -39,9 +39,12 @@ def one_of(names: Iterable[str]) -> Rule:
     return Rule(lambda x: x in names, f"one of {', '.join(names)}")
 
 
+# JAX counts in 32 bits: larger sizes would wrap round.
+LARGEST = 2**31 - 1
 # Common ranges. Infinite and undefined numbers are in none of them: comparisons with NaN are False.
-Count = Annotated[int, at_least(1)]
-Whole = Annotated[int, at_least(0)]
+_Countable = Rule(lambda x: x <= LARGEST, f"at most {LARGEST:,}")
+Count = Annotated[int, _Countable, at_least(1)]
+Whole = Annotated[int, _Countable, at_least(0)]
 Number = Annotated[float, Rule(math.isfinite, "a finite number")]
 NonNegative = Annotated[float, Rule(lambda x: 0 <= x < math.inf, "a number from 0")]
 Positive = Annotated[float, Rule(lambda x: 0 < x < math.inf, "a number above 0")]

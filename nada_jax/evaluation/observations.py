@@ -20,6 +20,9 @@ TRUNCATION = Rule(
     "a number such as 1.0, and not 0, which draws one image only",
 )
 
+# Larger batches would be filled up with copies.
+BATCH = Rule(lambda x: 1 <= x <= MOST, f"a whole number in 1..{MOST:,}")
+
 
 class Identity(Section, name="identity"):
     """The network of the metric `identity`; `config.identity`. "" leaves it out."""
@@ -39,7 +42,7 @@ class Sampling(Section):
 
     seed: Seed
     samples: int
-    batch_size: Count
+    batch_size: Annotated[int, BATCH]
     truncation: Annotated[float, TRUNCATION]
     identity: Identity
     lpips: Lpips

@@ -18,6 +18,8 @@ from nada_jax.settings import SEEDS, Count, Number, Precision, Section, Seed, on
 from nada_jax.weights import loading
 
 BATCH = 8  # images drawn at once; bounds the memory whatever the grid
+MOST = 2**16  # images of a run: all of them are held at once
+MEMORY = "lower rows or columns, or set precision=bfloat16"  # the remedy for a lack of it
 PREFIXES = {"source": "source", "adapted": "seed"}  # row of the grid -> names of its single files
 
 Noise = Callable[[Generator, jax.Array, jax.Array], jax.Array]
@@ -71,7 +73,8 @@ class Settings(Section):
     singles: bool
 
     def check(self) -> None:
-        """The last image has a seed, too."""
+        """There may not be more images than fit, and the last has a seed, too."""
+        self.need(len(self.seeds) <= MOST, "rows", f"rows * columns up to {MOST:,}")
         expected = (
             f"at most {SEEDS.stop - 1:,} for the last of the {self.rows * self.columns:,} images "
             "(rows * columns), whose seeds count up"

@@ -26,6 +26,7 @@ from nada_jax.adaptation.step import make_train_step
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.runs import metrics
+from nada_jax.settings import LARGEST
 from nada_jax.tasks import adapt
 from nada_jax.weights import loading as weights
 from nada_jax.weights import native
@@ -245,6 +246,7 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
     [
         ({"text.target": "  "}, "text.target is blank"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
+        ({"batch_size": 2**31}, "batch_size is 2147483648; expected at most 2,147,483,647"),
         ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
         (
             {"freeze.strategy": "adaptive", "freeze.k": 11},
@@ -299,6 +301,12 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
         (["--config=configs/nada_sketch.py", "--config.text.target="], "text.target is blank"),
         (["--config=configs/nada_sketch.py:ffhq"], "stylegan2-ffhq-config-f.pkl, or give its path"),
         (["--config=configs/nada_sketch.py", "--workdir=main.py/run"], "cannot write"),
+        (
+            ["--config=configs/default.py", "--config.freeze.strategy=low_rank"]
+            + [f"--config.freeze.rank={LARGEST}", "--config.clip.models=('avatar-p8',)"]
+            + ["--config.clip.weights=(1.0,)"],  # ten terabytes, by any machine
+            "error: there is not enough memory (RESOURCE_EXHAUSTED",
+        ),
     ],
 )
 def test_the_command_line_ends_in_one_sentence_and_code_2(options, message, tmp_path):

@@ -193,7 +193,7 @@ def test_a_header_that_does_not_name_the_origin_is_refused(facts, message, stran
         ({"samples": 7}, "samples is 7; expected 8 to 10,000"),
         ({"samples": 16, "clusters": 9}, "samples is 16; expected 18 to"),
         ({"clusters": 0}, "clusters is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 0}, "batch_size is 0; expected a whole number in 1..10,000"),
         ({"bootstrap": 0}, "bootstrap is 0"),
         ({"lpips.pairs": 0}, "lpips.pairs is 0; expected a whole number from 1"),
         ({"confidence": 1.0}, "confidence is 1.0"),
