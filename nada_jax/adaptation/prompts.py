@@ -13,11 +13,9 @@ from nada_jax import batches
 from nada_jax.adaptation.templates import PART_TEMPLATES, TEMPLATES
 from nada_jax.errors import UserError
 from nada_jax.evaluation import features
+from nada_jax.evaluation.features import LEAST
 from nada_jax.models.clip import Clip, unit
 
-# A shorter difference or sum of unit features is no direction. Float32 rounds to 2^-24, which the layers of a CLIP
-# raise to some 1e-5: at this length that turns a direction by 1 %. Texts that CLIP tells apart lie 0.1 to 1.3 apart.
-LEAST = 1e-3
 FIELDS = "text.source", "text.target"  # how messages call two texts
 
 

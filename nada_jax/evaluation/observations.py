@@ -139,6 +139,7 @@ def observe(
         source, adapted, judge, networks, ws, batch_size=size, report=progress
     )
     of_source, of_adapted = compared.pop("source"), compared.pop("adapted")
+    features.refuse_alike(of_source, "expected another generator, or a larger truncation")
 
     # One stream of random numbers: another order of these draws would change what a seed gives.
     random = np.random.default_rng(sampling.seed)

@@ -206,6 +206,7 @@ def test_a_header_that_does_not_name_the_origin_is_refused(facts, message, stran
         ({"source.weights": "nowhere"}, "source.weights='nowhere' is neither"),
         ({"text.target": " "}, "text.target is blank"),
         ({"text.source": "zombie", "text.target": "zombie"}, "are both 'zombie'"),
+        ({"truncation": 1e-9}, "no difference between the images of the source; expected another"),
         ({"text.target": "Cartoon portrait"}, "which clip 'avatar-p8' reads as one text"),
         ({"folder": "nowhere"}, "folder='nowhere' is no directory"),
         ({"identity.weights": "nowhere.safetensors"}, "identity.weights='nowhere.safetensors'"),
