@@ -31,7 +31,9 @@ def some_of(names: Any) -> Rule:
 
 # Infinity is no limit.
 UNLIMITED = Rule(lambda x: x >= 0, "a number from 0")
-BATCHES = Rule(lambda xs: all(1 <= x <= LARGEST for x in xs), f"whole numbers from 1 to {LARGEST:,}")
+BATCHES = Rule(
+    lambda xs: all(1 <= x <= LARGEST for x in xs), f"whole numbers from 1 to {LARGEST:,}"
+)
 MEMORY = "lower sizes or batch_sizes, or set low_memory=(True,)"  # the remedy for a lack of it
 
 

@@ -213,15 +213,12 @@ def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
 
 
-@pytest.mark.parametrize(
-    "fields", [{"optimizer.lr": 1e-12}, {"clip.weights": (1e-20,)}, {"ema": 1e9}]
-)
-def test_a_result_that_is_still_the_source_is_refused(fields, tmp_path, capsys):
+def test_a_result_that_is_still_the_source_is_refused(tmp_path, capsys):
     with pytest.raises(UserError, match="nothing has trained: no weight has moved by more than"):
-        adapt.run(small(**fields, steps=1, sample_every=1000), tmp_path)
+        adapt.run(small(ema=1e9, steps=1, sample_every=1000), tmp_path)
     assert not (tmp_path / "generator.safetensors").exists()
     note = "note: ema halves the source's share in 1e+09 steps: after 1 most"
-    assert (note in capsys.readouterr().out) == ("ema" in fields)
+    assert note in capsys.readouterr().out
 
 
 def test_another_run_in_the_workdir_is_not_mixed_with_this_one(finished, tmp_path):
