@@ -70,14 +70,16 @@ def main(arguments: list[str]) -> int:
     try:
         # Only now: importing JAX takes seconds.
         from nada_jax.devices import compilation
-        from nada_jax.errors import UserError
+        from nada_jax.errors import UserError, enough_memory
 
         task = importlib.import_module(f"nada_jax.tasks.{CONFIG.value.task}")
     except KeyboardInterrupt:
         return 130
     compilation.prepare()
+    remedy = getattr(task, "MEMORY", "close what else uses it")
     try:
-        return task.run(CONFIG.value, workdir)
+        with enough_memory(remedy):
+            return task.run(CONFIG.value, workdir)
     except (UserError, OSError) as error:
         return fail(error)
     except KeyboardInterrupt:

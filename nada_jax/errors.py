@@ -1,4 +1,4 @@
-"""The one exception for wrong input, and what turns damaged files into it."""
+"""The one exception for wrong input, and what turns damaged files and a lack of memory into it."""
 
 import contextlib
 import os
@@ -81,3 +81,34 @@ def _is_ours(error: Exception) -> bool:
     if isinstance(error, RecursionError | NotImplementedError):
         return False
     return isinstance(error, ImportError | NameError | RuntimeError)
+
+
+# How XLA, CUDA and C++ say it; JAX has no exception of its own for it.
+_LACK = ("resource_exhausted", "out of memory", "out_of_memory", "failed to allocate", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the device or the host has no memory left."""
+    told = isinstance(error, RuntimeError) and any(x in str(error).lower() for x in _LACK)
+    return told or isinstance(error, MemoryError)
+
+
+@contextlib.contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Turns a lack of memory, of a device or of the host, into a UserError.
+
+    Args:
+      remedy: what takes less memory, such as "lower batch_size".
+
+    Raises:
+      UserError: the block ran out of memory; it says what was asked for, and the remedy.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        first = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UserError(
+            f"there is not enough memory ({first[:200].rstrip('.')}); {remedy}"
+        ) from error

@@ -1,15 +1,21 @@
 """Images: arrays in [-1, 1] <-> files."""
 
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nada_jax import files
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, reading
 
 BATCH = 32  # images of a folder read at once: a folder may be larger than the memory
+# What may be white where a file does not say it; which of them it is, its numbers tell.
+WHITES_OF_FLOATS = (1, 2**8 - 1, 2**16 - 1)
+WHITES_OF_INTEGERS = (2**8 - 1, 2**16 - 1)  # and the largest number of the type
+# Tags of TIFF that describe a number, and the values that make it other than an unsigned one.
+BITS, KIND, SIGNED, PHOTOMETRY, WHITE_IS_ZERO = 258, 339, 2, 262, 0
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -57,25 +63,75 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
     """Reads an image as a square: turned as its camera says, the middle cut out, resized.
 
     Args:
-      path: a file of any format that Pillow knows. What is transparent becomes white.
+      path: a file of any format that Pillow knows; the first image of one that moves. What is transparent becomes
+        white. Grey values of 16 bits are scaled by their range; those of 32 bits and floats by the smallest of a
+        few ranges that holds them.
       size: side in pixels.
 
     Returns:
       float32 [size, size, 3] in [-1, 1].
 
     Raises:
-      UserError: it cannot be read, or is not an image.
+      UserError: it cannot be read, is not an image, or does not say which of its numbers is white.
     """
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file).convert("RGBA")
-            white = Image.new("RGBA", upright.size, "white")
-            image = Image.alpha_composite(white, upright).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        why = getattr(error, "strerror", None) or "it is not an image, or damaged"
-        raise UserError(f"cannot read {os.fspath(path)}: {why}") from error
-    square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    with reading(path), warnings.catch_warnings():
+        # Pillow warns of damaged EXIF data, which cost a turn at most, and of 100 megapixels, which cameras have.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as file:
+                upright = _with_alpha(file, ImageOps.exif_transpose(file))
+        except UnidentifiedImageError as error:
+            what = "no image that Pillow knows" if os.path.getsize(path) else "empty"
+            raise UserError(f"it is {what}; expected PNG or JPEG") from error
+        except Image.DecompressionBombError as error:
+            raise UserError(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels") from error
+        white = Image.new("RGBA", upright.size, "white")
+        image = Image.alpha_composite(white, upright).convert("RGB")
+        square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(square, np.float32) / 127.5 - 1
+
+
+def _with_alpha(file: Image.Image, upright: Image.Image) -> Image.Image:
+    """An image of any mode as RGBA; `file` is what it was read from, with the facts of its format."""
+    if upright.mode.startswith("I") or upright.mode == "F":
+        # Pillow would cut these off at 255, whatever their range.
+        grey = Image.fromarray(_eight_bits(file, np.asarray(upright)))
+        if isinstance(
+            clear := file.info.get("transparency"), int
+        ):  # of PNG: the value that is none
+            grey.putalpha(Image.fromarray(np.uint8(255) * (np.asarray(upright) != clear)))
+        return grey.convert("RGBA")
+    # Pillow makes RGBA of these by way of another mode alone.
+    between = {"LAB": "RGB", "La": "LA"}.get(upright.mode, upright.mode)
+    return upright.convert(between).convert("RGBA")
+
+
+def _eight_bits(file: Image.Image, grey: np.ndarray) -> np.ndarray:
+    """Grey values of 16 or 32 bits, or floats, as uint8 of the same shape."""
+    tags = getattr(file, "tag_v2", {})  # of TIFF alone
+    integers = file.mode == "I"
+    # Pillow keeps the 16 bits of some formats in 32.
+    bits = 32 if integers and file.format not in ("PNG", "PPM") else 16
+    bits = tags[BITS][0] if BITS in tags else bits
+    signed = integers and tags.get(KIND, (1,))[0] == SIGNED
+    if file.mode == "F":
+        whites: Sequence[int] = WHITES_OF_FLOATS
+    elif bits == 32:
+        grey = grey.view(np.uint32) if tags and not signed else grey  # Pillow has signed ones only
+        whites = (*WHITES_OF_INTEGERS, np.iinfo(grey.dtype).max)
+    else:
+        whites = (2 ** (bits - signed) - 1,)
+    low, high = grey.min(), grey.max()
+    white = next((white for white in whites if high <= white), None)
+    # A larger range whose two highest bits are empty is none: numbers of 12 or 14 bits within 16 would be dark.
+    if not low >= 0 or white is None or (white > whites[0] and high <= white // 4):
+        ranges = " or ".join(f"0..{white}" for white in whites)
+        raise UserError(
+            f"its numbers lie in {low:g}..{high:g}, which does not say what is white; expected all of "
+            f"{ranges}, or an image of 8 bits"
+        )
+    scaled = np.round(grey * (255 / white)).astype(np.uint8)
+    return 255 - scaled if tags.get(PHOTOMETRY) == WHITE_IS_ZERO else scaled
 
 
 def stream(

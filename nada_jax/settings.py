@@ -39,16 +39,19 @@ def one_of(names: Iterable[str]) -> Rule:
     return Rule(lambda x: x in names, f"one of {', '.join(names)}")
 
 
+# JAX counts in 32 bits: larger sizes would wrap round.
+LARGEST = 2**31 - 1
 # Common ranges. Infinite and undefined numbers are in none of them: comparisons with NaN are False.
-Count = Annotated[int, at_least(1)]
-Whole = Annotated[int, at_least(0)]
+_Countable = Rule(lambda x: x <= LARGEST, f"at most {LARGEST:,}")
+Count = Annotated[int, _Countable, at_least(1)]
+Whole = Annotated[int, _Countable, at_least(0)]
 Number = Annotated[float, Rule(math.isfinite, "a finite number")]
 NonNegative = Annotated[float, Rule(lambda x: 0 <= x < math.inf, "a number from 0")]
 Positive = Annotated[float, Rule(lambda x: 0 < x < math.inf, "a number above 0")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share in 0..1")]
-Seed = Annotated[int, Rule(lambda x: 0 <= x < 2**63, "a whole number in 0..2^63 - 1")]
-# JAX keeps 32 bits of a seed: where one is used as it is, larger ones would repeat smaller ones.
-Seed32 = Annotated[int, Rule(lambda x: 0 <= x < 2**31, "a whole number in 0..2^31 - 1")]
+# JAX keeps 32 bits of a seed: larger ones would draw what smaller ones do.
+SEEDS = range(2**32)
+Seed = Annotated[int, Rule(lambda x: int(x) in SEEDS, "a whole number in 0..2^32 - 1")]
 PRECISIONS = ("float32", "bfloat16")  # in which networks compute
 Precision = Annotated[str, one_of(PRECISIONS)]
 

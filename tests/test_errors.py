@@ -2,9 +2,11 @@
 
 import struct
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from nada_jax.errors import UserError, reading
+from nada_jax.errors import UserError, enough_memory, reading
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,33 @@ def test_messages_name_the_file_once():
         with pytest.raises(UserError) as error, reading("x.pt"):
             raise UserError(said)
         assert str(error.value) == "x.pt: it is empty"
+
+
+@pytest.mark.parametrize(
+    ("allocate", "said"),
+    [
+        (
+            lambda: jnp.zeros(2**52, jnp.uint8).block_until_ready(),
+            "RESOURCE_EXHAUSTED: Out of memory",
+        ),
+        (lambda: np.zeros(2**52, np.uint8), "Unable to allocate 4.00 PiB"),
+        (lambda: bytearray(2**62), "MemoryError"),
+    ],
+)
+def test_a_lack_of_memory_names_what_takes_less(allocate, said):
+    with (
+        pytest.raises(
+            UserError, match=rf"^there is not enough memory \({said}.*\); lower batch_size$"
+        ),
+        enough_memory("lower batch_size"),
+    ):
+        allocate()
+
+
+@pytest.mark.parametrize(
+    "other", [RuntimeError("Unable to initialize"), ValueError("bad"), OSError()]
+)
+def test_other_failures_are_no_lack_of_memory(other):
+    with pytest.raises(type(other)) as error, enough_memory("lower batch_size"):
+        raise other
+    assert error.value is other

@@ -1,5 +1,7 @@
 """Images in, images out."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,6 +30,148 @@ def test_reading_turns_cuts_and_resizes(tmp_path):
     assert read[0, 0, 0] == -1 and read[3, 0, 0] == 1
     save(tmp_path / "c.png", mode="RGBA", color=(0, 0, 0, 0))
     assert images.read(tmp_path / "c.png", 2).min() == 1
+
+
+RAMP = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+def tiff(path, bits, kind, data, photometry=1):
+    """An uncompressed grey TIFF of 8 x 8 numbers, which Pillow cannot write in all types."""
+    tags = {
+        256: 8,
+        257: 8,
+        258: bits,
+        259: 1,
+        262: photometry,
+        273: 122,
+        277: 1,
+        279: len(data),
+        339: kind,
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(b"II*\0\x08\0\0\0\x09\0" + entries + bytes(4) + data)
+
+
+def ramp(largest, kind):
+    return np.round(RAMP * largest).astype(kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "grey"),
+    [
+        ("a.png", ramp(2**16 - 1, np.uint16)),  # mode I;16
+        ("a.tif", ramp(2**16 - 1, ">u2")),  # I;16B
+        ("a.pgm", ramp(2**16 - 1, np.int32)),  # I
+        ("a.tif", ramp(2**8 - 1, np.int32)),
+        ("a.tif", ramp(2**16 - 1, np.int32)),
+        ("a.tif", ramp(2**31 - 1, np.int32)),
+        ("a.tif", RAMP.astype(np.float32)),  # F
+        ("a.tif", ramp(2**8 - 1, np.float32)),
+        ("a.tif", ramp(2**16 - 1, np.float32)),
+    ],
+)
+def test_grey_values_of_many_bits_are_scaled_by_their_range(name, grey, tmp_path):
+    Image.fromarray(grey).save(tmp_path / name)
+    assert (images.read(tmp_path / name, 8)[..., 1] + 1) / 2 == pytest.approx(RAMP, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "data", "photometry"),
+    [
+        (16, 2, ramp(2**15 - 1, "<i2"), 1),
+        (32, 1, ramp(2**32 - 1, "<u4"), 1),
+        (16, 1, ramp(2**16 - 1, "<u2")[::-1, ::-1], 0),  # where 0 is white
+        (32, 3, (1 - RAMP).astype("<f4"), 0),
+    ],
+)
+def test_types_that_only_tiff_has_are_read_as_their_tags_say(
+    bits, kind, data, photometry, tmp_path
+):
+    tiff(tmp_path / "a.tif", bits, kind, data.tobytes(), photometry)
+    assert (images.read(tmp_path / "a.tif", 8)[..., 1] + 1) / 2 == pytest.approx(RAMP, abs=0.002)
+
+
+def test_twelve_bits_within_twelve_are_a_range(tmp_path):
+    even, odd = ramp(4095, int).reshape(-1, 2).T
+    packed = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], axis=1)
+    tiff(tmp_path / "a.tif", 12, 1, packed.astype(np.uint8).tobytes())
+    assert (images.read(tmp_path / "a.tif", 8)[..., 1] + 1) / 2 == pytest.approx(RAMP, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("grey", "said"),
+    [
+        (ramp(4095, np.int32), r"its numbers lie in 0\.\.4095, which does not say what is white"),
+        (ramp(255, np.int32) - 1, r"lie in -1\.\.254.*expected all of 0\.\.255 or 0\.\.65535 or"),
+        (3 * RAMP.astype(np.float32), r"lie in 0\.\.3,.*expected all of 0\.\.1 or 0\.\.255 or"),
+        (RAMP.astype(np.float32) - 0.5, r"lie in -0\.5\.\.0\.5"),
+        (np.where(RAMP > 0, RAMP, np.nan).astype(np.float32), "lie in nan"),
+        (np.where(RAMP > 0, RAMP, np.inf).astype(np.float32), r"\.\.inf"),
+    ],
+)
+def test_numbers_that_do_not_say_what_is_white_are_refused(grey, said, tmp_path):
+    Image.fromarray(grey).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=f"a.tif: .*{said}"):
+        images.read(tmp_path / "a.tif", 8)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"]
+)
+def test_white_is_white_and_black_is_black_in_every_mode(mode, tmp_path):
+    image = Image.fromarray(ramp(1, np.uint8) * 255).convert("RGB").convert(mode)
+    image.save(tmp_path / "a.tif") if mode != "PA" else image.convert("RGBA").save(
+        tmp_path / "a.tif"
+    )
+    assert images.read(tmp_path / "a.tif", 8)[..., 1] == pytest.approx(
+        2 * np.round(RAMP) - 1, abs=0.02
+    )
+
+
+def test_lab_is_converted_and_what_is_transparent_in_sixteen_bits_is_white(tmp_path):
+    grey, middle = Image.fromarray(ramp(1, np.uint8) * 255), Image.new("L", (8, 8), 128)
+    Image.merge("LAB", [grey, middle, middle]).save(tmp_path / "lab.tif")
+    black_or_white = pytest.approx(2 * np.round(RAMP) - 1, abs=0.02)
+    assert images.read(tmp_path / "lab.tif", 8)[..., 1] == black_or_white
+    Image.fromarray(ramp(1, np.uint16) * 30000).save(tmp_path / "a.png", transparency=30000)
+    assert images.read(tmp_path / "a.png", 8)[..., 1] == black_or_white
+    premultiplied = Image.new("La", (2, 2), (0, 0))
+    clear = images._with_alpha(
+        premultiplied, premultiplied
+    )  # Pillow reads such TIFFs, and writes none
+    assert clear.mode == "RGBA" and clear.getpixel((0, 0))[3] == 0
+
+
+def test_the_first_image_of_one_that_moves_is_read(tmp_path):
+    first, second = (Image.new("L", (4, 4), value) for value in (0, 255))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    assert images.read(tmp_path / "a.gif", 2).max() == -1
+
+
+def test_what_is_no_image_is_said_in_a_sentence_with_its_name(tmp_path, monkeypatch):
+    save(tmp_path / "big.png", size=(30, 30))
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    Image.fromarray(ramp(2**16 - 1, np.uint16)).save(tmp_path / "half.tif")
+    (tmp_path / "half.tif").write_bytes((tmp_path / "half.tif").read_bytes()[:-60])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    for name, said in {
+        "empty.png": "it is empty", "a.heic": "it is no image that Pillow knows; expected PNG or",
+        "half.tif": "image file is truncated", "big.png": "it has more than 800 pixels",
+        "gone.png": "No such file",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=f"{name}: {said}"):
+            images.read(tmp_path / name, 8)
+
+
+def test_large_photographs_and_damaged_exif_data_are_no_matter(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 20
+    )  # Pillow warns from here on, to twice as many
+    save(tmp_path / "a.png")
+    Image.new("L", (4, 4), 255).save(tmp_path / "b.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert images.read(tmp_path / "a.png", 2)[0, 0, 0] == 1
+    assert images.read(tmp_path / "b.jpg", 2).min() == 1
 
 
 def test_a_folder_is_read_in_batches_and_what_is_no_image_is_named(tmp_path):

@@ -3,12 +3,13 @@
 import math
 from typing import Annotated
 
+import jax
 import numpy as np
 import pytest
 
 from nada_jax import settings
 from nada_jax.errors import UserError
-from nada_jax.settings import Count, NonNegative, Positive, Section, Share, at_least, one_of
+from nada_jax.settings import Count, NonNegative, Positive, Section, Seed, Share, at_least, one_of
 
 
 class Part(Section, name="part"):
@@ -106,3 +107,19 @@ def test_the_numbers_of_numpy_count_as_numbers():
     assert part.k == 3 and part.share == 0.5
     with pytest.raises(UserError, match="part.k is .*; expected a whole number from 1"):
         Part(**PART | {"k": np.float64(3.0)})
+
+
+class Drawn(Section):
+    seed: Seed
+
+
+@pytest.mark.parametrize("seed", [0, 2**31, 2**32 - 1, np.int64(2**32 - 1), np.uint32(2**32 - 1)])
+def test_every_seed_is_another_key(seed):
+    seed = Drawn(seed=seed).seed
+    assert np.asarray(jax.random.key_data(jax.random.key(seed)))[-1] == int(seed)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**63, np.int64(2**32), True, 1.0])
+def test_a_seed_of_which_jax_would_keep_a_part_is_refused(seed):
+    with pytest.raises(UserError, match=r"^seed is .*; expected a whole number in 0\.\.2\^32 - 1$"):
+        Drawn(seed=seed)

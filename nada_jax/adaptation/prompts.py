@@ -1,6 +1,7 @@
-"""Prompt templates, and the directions in CLIP's space that they give (Gal et al. 2022, eq. 3)."""
+"""The directions in CLIP's space that texts and example images give (Gal et al. 2022, eq. 3)."""
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 
 import flax
@@ -9,59 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nada_jax import batches
+from nada_jax.adaptation.templates import PART_TEMPLATES, TEMPLATES
 from nada_jax.errors import UserError
 from nada_jax.evaluation import features
+from nada_jax.evaluation.features import LEAST
 from nada_jax.models.clip import Clip, unit
 
-LEAST = 1e-3  # shorter sums of unit features are rounding noise, no direction
-
-_PHOTOS = (
-    "bad", "low resolution", "cropped", "bright", "dark", "close-up", "black and white",
-    "pixelated", "jpeg corrupted", "blurry", "good",
-)  # fmt: skip
-_LOOKS = ("hard to see", "clean", "dirty", "cool", "large", "nice", "weird", "small")
-_WORKS = (
-    "a sculpture", "a rendering", "a tattoo", "a drawing", "a painting", "a doodle", "a sketch",
-    "a rendition", "a photo", "graffiti", "art", "itap",
-)  # fmt: skip
-_MATERIALS = ("embroidered", "plastic", "origami", "toy", "cartoon", "plushie")
-
-# The 79 templates of the official code, those that CLIP's authors wrote for ImageNet.
-TEMPLATES = (
-    *(
-        frame
-        for article in ("a", "the")
-        for frame in (
-            *(f"a {photo} photo of {article} {{}}." for photo in _PHOTOS),
-            *(f"a photo of {article} {look} {{}}." for look in _LOOKS),
-            *(f"{work} of {article} {{}}." for work in _WORKS),
-            *(f"{article} {material} {{}}." for material in _MATERIALS),
-            f"{article} {{}} in a video game.",
-        )
-    ),
-    "a photo of my {}.",
-    "itap of my {}.",
-    "a photo of one {}.",
-)
-
-# What a crop may show, for the patch loss.
-PART_TEMPLATES = (
-    "the paw of a {}.",
-    "the nose of a {}.",
-    "the eye of the {}.",
-    "the ears of a {}.",
-    "an eye of a {}.",
-    "the tongue of a {}.",
-    "the fur of the {}.",
-    "colorful {} fur.",
-    "a snout of a {}.",
-    "the teeth of the {}.",
-    "the {}s fangs.",
-    "a claw of the {}.",
-    "the face of the {}",
-    "a neck of a {}",
-    "the head of the {}",
-)
+FIELDS = "text.source", "text.target"  # how messages call two texts
 
 
 def text_features(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) -> jax.Array:
@@ -93,19 +48,21 @@ def text_direction(
       [d].
 
     Raises:
-      UserError: a text is blank, or both are the same, between which there is no direction.
+      UserError: a text is blank, or the clip sees no difference between the two.
     """
     return _directions(clip, source, target, [list(templates)])[0]
 
 
-def part_directions(clip: Clip, source: str, target: str) -> jax.Array:
+def part_directions(
+    clip: Clip, source: str, target: str, fields: tuple[str, str] = FIELDS
+) -> jax.Array:
     """`text_direction` of each part of the source and the target, [15, d], for the patch loss.
 
     Raises:
       UserError: as `text_direction`.
     """
     frames = [[template.format(part) for template in TEMPLATES] for part in PART_TEMPLATES]
-    return _directions(clip, source, target, frames)
+    return _directions(clip, source, target, frames, fields)
 
 
 @flax.struct.dataclass
@@ -127,34 +84,56 @@ class Targets:
     parts: jax.Array | None = None
 
 
-def targets(clip: Clip, source: str, target: str, *, parts: bool = False) -> Targets:
+def targets(
+    clip: Clip,
+    source: str,
+    target: str,
+    fields: tuple[str, str] = FIELDS,
+    *,
+    parts: bool = False,
+) -> Targets:
     """Computes `Targets` once, before training; `parts` (2,370 texts) only on demand.
+
+    Args:
+      fields: how messages call the two texts.
 
     Raises:
       UserError: as `text_direction`.
     """
-    _check_pair(source, target)
+    _check_pair(clip, source, target, fields)
     framed = [template.format(text) for text in (source, target) for template in TEMPLATES]
     found = clip.embed_texts([*framed, f"a {target}", target])
     # Directions of single templates are averaged, and normalised last, as in the official code.
     of_source, of_target = found[:-2].reshape(2, len(TEMPLATES), -1)
     return Targets(
-        direction=unit(jnp.mean(of_target - of_source, axis=0)),
+        direction=_pointing(jnp.mean(of_target - of_source, axis=0), clip, fields),
         target=found[-2],
         bare=found[-1],
         cosine=unit(jnp.mean(of_source, axis=0)) @ unit(jnp.mean(of_target, axis=0)),
-        parts=part_directions(clip, source, target) if parts else None,
+        parts=part_directions(clip, source, target, fields) if parts else None,
     )
 
 
-def image_targets(source: jax.Array, target: jax.Array, *, parts: bool = False) -> Targets:
+def image_targets(
+    clip: Clip,
+    source: jax.Array,
+    target: jax.Array,
+    *,
+    parts: bool = False,
+    names: tuple[str, str] = ("the images of the source", "those of the target"),
+) -> Targets:
     """Targets given by example images, as the official code's `--target_img_list`.
 
     Args:
+      clip: whose features they are.
       source, target: mean features of images [d]; see `mean_features`.
       parts: as for `targets`; crops get the direction of whole images.
+      names: how messages call the two sets of images.
+
+    Raises:
+      UserError: the clip sees no difference between them.
     """
-    direction, target = unit(target - source), unit(target)
+    direction, target = _pointing(target - source, clip, names), unit(target)
     return Targets(
         direction=direction,
         target=target,
@@ -175,16 +154,19 @@ def blend(wanted: Sequence[Targets], factors: Sequence[float]) -> Targets:
       factors: one for each, at least one of them above 0.
 
     Raises:
-      UserError: they cancel each other out.
+      UserError: they cancel each other out, or a factor is so large that their sum is not finite.
     """
     if len(wanted) == 1:
         return wanted[0]
+    # What is left of large vectors that cancel each other is their rounding.
+    least = LEAST * max(map(abs, factors))
 
     def sum_up(*parts: jax.Array) -> jax.Array:
         total = sum(factor * x for factor, x in zip(factors, parts, strict=True))
-        if float(jnp.min(jnp.linalg.norm(total, axis=-1))) < LEAST:
+        if not least <= _shortest(total) < math.inf:
             raise UserError(
-                f"text.target and text.others cancel each other out by their weights {tuple(factors)}"
+                f"text.target and text.others have no direction in common by their weights {tuple(factors)}: "
+                "they cancel each other out, or are too large"
             )
         return unit(total)
 
@@ -212,12 +194,42 @@ def mean_features(clips: Sequence[Clip], stream: Iterable[np.ndarray]) -> list[j
     return [total / count for total in sums]
 
 
-def _directions(clip: Clip, source: str, target: str, frames: Sequence[Sequence[str]]) -> jax.Array:
+def reads_as_one(clip: Clip, one: str, other: str) -> bool:
+    """Whether a clip reads the same tokens in two texts, whatever the template."""
+
+    def read(frame: str, text: str) -> list[int]:
+        return clip.tokenizer.encode(frame.format(text))[: clip.context - 2]
+
+    return all(read(frame, one) == read(frame, other) for frame in TEMPLATES)
+
+
+def _directions(
+    clip: Clip,
+    source: str,
+    target: str,
+    frames: Sequence[Sequence[str]],
+    fields: tuple[str, str] = FIELDS,
+) -> jax.Array:
     """One unit direction [p, d] for each of p lists of equally many frames."""
-    _check_pair(source, target)
+    _check_pair(clip, source, target, fields)
     texts = [frame.format(text) for text in (source, target) for part in frames for frame in part]
     of_source, of_target = clip.embed_texts(texts).reshape(2, len(frames), -1, clip.dim)
-    return unit(jnp.mean(of_target - of_source, axis=1))
+    return _pointing(jnp.mean(of_target - of_source, axis=1), clip, fields)
+
+
+def _pointing(difference: jax.Array, clip: Clip, names: tuple[str, str]) -> jax.Array:
+    """Differences [..., d] of features of a clip as unit directions; UserError where there is none."""
+    if not LEAST <= (length := _shortest(difference)) < math.inf:
+        raise UserError(
+            f"clip {clip.name!r} sees no difference between {' and '.join(names)}: their features are "
+            f"{length:.1g} apart, where rounding alone is up to {LEAST:g}; expected what differs more"
+        )
+    return unit(difference)
+
+
+def _shortest(vectors: jax.Array) -> float:
+    """The smallest length of vectors [..., d]; NaN where one is not a number."""
+    return float(jnp.min(jnp.linalg.norm(vectors, axis=-1)))
 
 
 def check(**texts: str) -> None:
@@ -231,7 +243,21 @@ def check(**texts: str) -> None:
             raise UserError(f"{field} is blank ({text!r}); expected words such as 'pencil sketch'")
 
 
-def _check_pair(source: str, target: str) -> None:
-    check(**{"text.source": source, "text.target": target})
+def _check_pair(clip: Clip, source: str, target: str, fields: tuple[str, str]) -> None:
+    """Refuses two texts that are the same to a clip, and says why they are."""
+    check(**dict(zip(fields, (source, target), strict=True)))
+    both = " and ".join(fields)
     if source.strip() == target.strip():
-        raise UserError(f"text.source and text.target are both {source!r}; expected two texts")
+        raise UserError(f"{both} are both {source!r}; expected two texts")
+    if not reads_as_one(clip, source, target):
+        return
+    tokens = [clip.tokenizer.encode(text) for text in (source, target)]
+    if tokens[0] == tokens[1]:
+        raise UserError(
+            f"{both} are {source!r} and {target!r}, which clip {clip.name!r} reads as one text, "
+            f"{clip.tokenizer.decode(tokens[0]).strip()!r}: capitals and blanks do not count; expected two texts"
+        )
+    raise UserError(
+        f"{both} differ only behind the {clip.context} tokens that clip {clip.name!r} reads, where "
+        f"they are cut: they have {len(tokens[0])} and {len(tokens[1])} tokens; expected shorter texts"
+    )

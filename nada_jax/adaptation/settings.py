@@ -113,6 +113,21 @@ class Settings(StepSettings, Schedule):
     distributed: Distributed
     samples: Samples
 
+    def remarks(self) -> list[str]:
+        """What is allowed and trains less than it seems to, in words."""
+        schedule = self.optimizer.warmup + self.optimizer.decay
+        found = {
+            f"ema halves the source's share in {self.ema:g} steps: after {self.steps} most of what is saved is "
+            "the source": self.ema > self.steps,
+            f"optimizer.warmup and optimizer.decay end after {schedule} steps, and the other "
+            f"{self.steps - schedule} change nothing": self.optimizer.decay
+            and schedule < self.steps,
+            "loss.angle compares the images of a batch: with batch_size=1 it is 0": self.batch_size
+            == 1
+            and self.loss.angle,
+        }
+        return [remark for remark, holds in found.items() if holds]
+
     @property
     def batches(self) -> dict[str, int]:
         """The batches that the devices share, by field."""

@@ -93,23 +93,28 @@ class Steering:
     ):
         self.text, self.seed, self.generator, self.parts = text, seed, generator, parts
         self.clips, self.clip_weights = tuple(clips), tuple(weights)
-        self.texts = [*([] if text.target_images else [text.target]), *text.others]
+        # By field, for messages.
+        self.wanted = [("text.others", other) for other in text.others]
+        if not text.target_images:
+            self.wanted.insert(0, ("text.target", text.target))
         self.examples = self._examples()
         self._known: dict[str, tuple[Targets, ...]] = {}  # the same text is often chosen again
         if text.read_every:
             files.check_local(text.vocabulary, f"text.vocabulary={text.vocabulary!r}")
-            words = vocabulary.read(text.vocabulary)
-            # A source equal to the target has no direction.
-            self.words = [word for word in words if word not in self.texts]
+            self.words = self._descriptions()
 
     def targets(self, source: str) -> tuple[Targets, ...]:
         """The targets for each CLIP, where `source` describes what images show now."""
         if source not in self._known:
+            own = "text.source" if source == self.text.source else "text.vocabulary"
             self._known[source] = tuple(
                 prompts.blend(
                     [
                         *example,
-                        *(prompts.targets(clip, source, t, parts=self.parts) for t in self.texts),
+                        *(
+                            prompts.targets(clip, source, text, (own, field), parts=self.parts)
+                            for field, text in self.wanted
+                        ),
                     ],
                     (1.0, *self.text.weights),
                 )
@@ -122,6 +127,22 @@ class Steering:
         means = prompts.mean_features(self.clips, self._source_images(1 + epoch))
         scores = vocabulary.scores(means, self._features, self.clip_weights)
         return self.words[int(np.argmax(scores))]
+
+    def _descriptions(self) -> list[str]:
+        """The descriptions of the vocabulary that differ from every target in every clip."""
+        # A source that a clip reads as the target has no direction.
+        targets = [text for _, text in self.wanted]
+        words = [
+            word
+            for word in vocabulary.read(self.text.vocabulary)
+            if not any(prompts.reads_as_one(c, word, t) for c in self.clips for t in targets)
+        ]
+        if not words:
+            raise UserError(
+                f"text.vocabulary={self.text.vocabulary!r} holds nothing but what CLIP reads as a target "
+                f"({', '.join(map(repr, targets))}); expected descriptions of the source"
+            )
+        return words
 
     @functools.cached_property
     def _features(self) -> list[jax.Array]:
@@ -149,7 +170,12 @@ class Steering:
         )
         after = images.stream(target, size, field="text.target_images")
         means = zip(*(prompts.mean_features(self.clips, x) for x in (before, after)), strict=True)
-        return [[prompts.image_targets(*pair, parts=self.parts)] for pair in means]
+        of_source = f"text.source_images={source!r}" if source else "the source generator"
+        names = f"images of {of_source}", f"those of text.target_images={target!r}"
+        return [
+            [prompts.image_targets(clip, *pair, parts=self.parts, names=names)]
+            for clip, pair in zip(self.clips, means, strict=True)
+        ]
 
 
 @jax.jit

@@ -54,6 +54,9 @@ class Watch:
         self.clip, self.target, self.generator = clip, target, generator
         # Fixed, so that measurements differ by the generator alone.
         self.ws = np.asarray(draw_latents(generator, jax.random.key(SEED), SAMPLES))
+        features.refuse_alike(
+            self._features(generator), "expected another generator, or stop.every=0"
+        )
         self.diversity, _ = self._measure(generator)
 
     def measure(self, adapted: Generator, mesh: Mesh | None) -> dict[str, float]:
@@ -76,9 +79,12 @@ class Watch:
                 return f"{name.replace('_', ' ')} is {row[name]:.3f}, and the limit {limit:g}"
         return ""
 
-    def _measure(self, generator: Generator) -> tuple[float, float]:
+    def _features(self, generator: Generator) -> np.ndarray:
         # In float64: a distance is 1 less a cosine near 1.
-        found = np.asarray(_embed(self.clip, generator, self.ws), np.float64)
+        return np.asarray(_embed(self.clip, generator, self.ws), np.float64)
+
+    def _measure(self, generator: Generator) -> tuple[float, float]:
+        found = self._features(generator)
         once = np.ones((1, SAMPLES))
         diversity = statistics.pairwise(once, statistics.cosine_distances(found))[0]
         return float(diversity), float(np.mean(found @ np.asarray(self.target)))

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, is_out_of_memory
 from nada_jax.settings import Count, Section, Whole
 
 AUTO = "auto"
@@ -138,14 +138,16 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
       What the function returns on this process.
 
     Raises:
-      UserError or OSError: of this process, or a UserError that says what another one raised.
+      UserError, OSError or a lack of memory: of this process, or a UserError that says what another one raised.
     """
     if jax.process_count() == 1:
         return function(*args)
     result = failure = None
     try:
         result = function(*args)
-    except (UserError, OSError) as error:
+    except Exception as error:
+        if not (isinstance(error, UserError | OSError) or is_out_of_memory(error)):
+            raise
         failure = error
     # Every process takes part in the exchange, whether it failed or not: the others would wait for it for ever.
     text = np.zeros(LONGEST, np.uint8)

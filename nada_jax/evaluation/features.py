@@ -19,6 +19,9 @@ from nada_jax.weights import loading
 
 # Images of each kind: below, intervals mean little; above, matrices of all pairs fill the memory.
 FEWEST, MOST = 8, 10_000
+# A shorter difference or sum of unit features is none. Float32 rounds to 2^-24, which the layers of a CLIP raise to some
+# 1e-5: at this length that turns a direction by 1 %. Texts that CLIP tells apart lie 0.1 to 1.3 apart.
+LEAST = 1e-3
 
 Report = Callable[[int, int], None]  # of progress: (finished, all)
 
@@ -27,6 +30,20 @@ Report = Callable[[int, int], None]  # of progress: (finished, all)
 def embed(clip: Clip, images: jax.Array) -> jax.Array:
     """Images [b, h, w, 3] in [-1, 1] -> unit features [b, d], with antialiasing, as CLIPs were trained."""
     return clip.embed_images(images, antialias=True)
+
+
+def refuse_alike(found: np.ndarray, remedy: str) -> None:
+    """Refuses a source whose images are all alike: no diversity can be held against theirs.
+
+    Args:
+      found: unit features of its images [n, d].
+      remedy: ends the message.
+
+    Raises:
+      UserError: they differ by no more than rounding.
+    """
+    if not np.linalg.norm(found - found[0], axis=1).max() >= LEAST:
+        raise UserError(f"CLIP sees no difference between the images of the source; {remedy}")
 
 
 @dataclasses.dataclass(frozen=True)

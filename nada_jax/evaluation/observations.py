@@ -13,12 +13,15 @@ from nada_jax.evaluation import features, statistics
 from nada_jax.evaluation.features import FEWEST, MOST
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator, draw_latents
-from nada_jax.settings import Count, Rule, Section, Seed32
+from nada_jax.settings import Count, Rule, Section, Seed
 
 TRUNCATION = Rule(
     lambda x: math.isfinite(x) and x != 0,
     "a number such as 1.0, and not 0, which draws one image only",
 )
+
+# Larger batches would be filled up with copies.
+BATCH = Rule(lambda x: 1 <= x <= MOST, f"a whole number in 1..{MOST:,}")
 
 
 class Identity(Section, name="identity"):
@@ -37,9 +40,9 @@ class Lpips(Section, name="lpips"):
 class Sampling(Section):
     """What is drawn and observed; the fields stand at the top of `configs/evaluate.py`."""
 
-    seed: Seed32
+    seed: Seed
     samples: int
-    batch_size: Count
+    batch_size: Annotated[int, BATCH]
     truncation: Annotated[float, TRUNCATION]
     identity: Identity
     lpips: Lpips
@@ -136,6 +139,7 @@ def observe(
         source, adapted, judge, networks, ws, batch_size=size, report=progress
     )
     of_source, of_adapted = compared.pop("source"), compared.pop("adapted")
+    features.refuse_alike(of_source, "expected another generator, or a larger truncation")
 
     # One stream of random numbers: another order of these draws would change what a seed gives.
     random = np.random.default_rng(sampling.seed)

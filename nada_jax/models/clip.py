@@ -26,6 +26,9 @@ from nada_jax.settings import PRECISIONS, need
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
 EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
+_said: set[tuple[str, str]] = (
+    set()
+)  # (clip, what is left of a text) of all warnings: texts are embedded again
 OLD_EOS = 2  # Hugging Face's former default of eos_token_id, which means "the highest id"
 
 
@@ -142,7 +145,7 @@ class Clip:
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> ids int32 [n, context]: start, the text, end, zeros.
 
-        A text that is too long is cut, with a warning that shows what is left.
+        A text that is too long is cut, with a warning, the first time, that shows what is left.
 
         Raises:
           UserError: there is no text, or one is blank.
@@ -158,7 +161,10 @@ class Clip:
                 raise UserError(f"cannot embed a blank text {text!r} with clip {self.name!r}")
             kept = tokens[: self.context - 2]
             if len(kept) < len(tokens):
-                cut.append((len(tokens) + 2, self.tokenizer.decode(kept).strip()))
+                left = self.tokenizer.decode(kept).strip()
+                if (self.name, left) not in _said:
+                    _said.add((self.name, left))
+                    cut.append((len(tokens) + 2, left))
             row[: len(kept) + 2] = [self.tokenizer.start, *kept, self.tokenizer.end]
         if cut:
             (length, kept), others = cut[0], len(cut) - 1

@@ -206,9 +206,3 @@ def roofline(flops: float, bytes_: float, peak: float, rate: float) -> tuple[flo
       Milliseconds, and which of the two bounds it: "compute" or "memory".
     """
     return max((1000 * flops / peak, "compute"), (1000 * bytes_ / rate, "memory"))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the device or the host has no memory left."""
-    text = str(error).lower().replace("_", " ")
-    return isinstance(error, MemoryError) or "resource exhausted" in text or "out of memory" in text

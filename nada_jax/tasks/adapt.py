@@ -22,6 +22,12 @@ FREE = {
     "mesh", "distributed",
 }  # fmt: skip
 
+# The remedy for a lack of memory.
+MEMORY = (
+    "lower batch_size, freeze.batch_size, samples.count or freeze.rank, give fewer clip.models, or set low_memory=True "
+    "or precision=bfloat16; checkpoints are kept, and other settings need another --workdir, or --config.overwrite=True"
+)
+
 
 def run(config: ConfigDict, workdir: Path) -> int:
     """Adapts a generator as configured; see `configs/default.py`.

@@ -15,13 +15,13 @@ from nada_jax.adaptation.freezing.table import STRATEGIES
 from nada_jax.adaptation.settings import Settings as Adaptation
 from nada_jax.adaptation.state import init_state
 from nada_jax.adaptation.step import make_train_step
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, is_out_of_memory
 from nada_jax.performance import report, timing
 from nada_jax.performance.parts import parts
 from nada_jax.performance.report import Row
 from nada_jax.performance.workloads import Workload
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import PRECISIONS, Count, Rule, Section, Whole
+from nada_jax.settings import LARGEST, PRECISIONS, Count, Rule, Section, Whole
 
 
 def some_of(names: Any) -> Rule:
@@ -31,8 +31,11 @@ def some_of(names: Any) -> Rule:
 
 # Infinity is no limit.
 UNLIMITED = Rule(lambda x: x >= 0, "a number from 0")
-BATCHES = Rule(lambda xs: all(x >= 1 for x in xs), "whole numbers from 1")
 RESULTS = "benchmark.json", "benchmark.md", "metrics.jsonl"
+BATCHES = Rule(
+    lambda xs: all(1 <= x <= LARGEST for x in xs), f"whole numbers from 1 to {LARGEST:,}"
+)
+MEMORY = "lower sizes or batch_sizes, or set low_memory=(True,)"  # the remedy for a lack of it
 
 
 class Settings(Section):
@@ -155,8 +158,8 @@ def measure(cell: Workload, settings: Settings, ceilings: Row, deadline: float) 
     try:
         for figures in step_figures(cell, settings, ceilings, deadline):
             row |= figures
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not timing.is_out_of_memory(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         row["out_of_memory"] = True
     name = f"{cell.size}/{cell.batch_size}/{cell.strategy}/{clips}"

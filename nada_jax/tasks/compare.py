@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nada_jax import files, trees
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, enough_memory
 from nada_jax.evaluation import comparisons
 from nada_jax.runs import metrics, plots
 from nada_jax.runs.workdir import Run
@@ -21,6 +21,11 @@ from nada_jax.weights import loading
 
 # Fields that say how a cell is run, and do not change its results.
 MANNER = {"adapt.resume", "adapt.overwrite", "adapt.log_every", "adapt.checkpoint_every"}
+# The remedy for a lack of memory.
+MEMORY = (
+    "lower adapt.batch_size, adapt.freeze.batch_size, evaluate.batch_size or evaluate.bootstrap of the cell, or set "
+    "adapt.low_memory=True, in another --workdir or with --config.adapt.overwrite=True"
+)
 WAITING = "not run yet"
 RESULTS = "compare.html", "compare.png", "compare.md", "metrics.jsonl"
 
@@ -79,7 +84,8 @@ def compare(run: Run, settings: Settings) -> int:
             continue
         print(f"\ncell {count}/{len(chosen)}: {name}", flush=True)
         try:
-            code = run_cell(cell, directory)
+            with enough_memory(MEMORY):
+                code = run_cell(cell, directory)
         except UserError as error:
             # A grid takes hours: one recipe that fails does not end it.
             failures[name] = str(error)

@@ -17,6 +17,8 @@ from nada_jax.runs.workdir import Run
 from nada_jax.settings import Precision, Rule
 from nada_jax.weights import loading
 
+# The remedy for a lack of memory.
+MEMORY = "lower batch_size, samples or bootstrap, give a smaller judge, or set precision=bfloat16"
 Confidence = Annotated[float, Rule(lambda x: 0 < x < 1, "a share between 0 and 1, such as 0.95")]
 TRAINED = {  # whether the judge took part in training
     True: "which took part in training and flatters the generator",

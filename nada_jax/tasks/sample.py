@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,10 +14,12 @@ from nada_jax import batches, images, trees
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import Count, Number, Precision, Section, Seed32, one_of
+from nada_jax.settings import SEEDS, Count, Number, Precision, Section, Seed, one_of
 from nada_jax.weights import loading
 
 BATCH = 8  # images drawn at once; bounds the memory whatever the grid
+MOST = 2**16  # images of a run: all of them are held at once
+MEMORY = "lower rows or columns, or set precision=bfloat16"  # the remedy for a lack of it
 PREFIXES = {"source": "source", "adapted": "seed"}  # row of the grid -> names of its single files
 
 Noise = Callable[[Generator, jax.Array, jax.Array], jax.Array]
@@ -64,12 +65,27 @@ class Settings(Section):
     precision: Precision
     generator: Shifted
     source: Source
-    seed: Seed32
+    seed: Seed
     rows: Count
     columns: Count
     truncation: Number
     noise: Annotated[str, one_of(NOISES)]
     singles: bool
+
+    def check(self) -> None:
+        """There may not be more images than fit, and the last has a seed, too."""
+        self.need(len(self.seeds) <= MOST, "rows", f"rows * columns up to {MOST:,}")
+        expected = (
+            f"at most {SEEDS.stop - 1:,} for the last of the {self.rows * self.columns:,} images "
+            "(rows * columns), whose seeds count up"
+        )
+        self.need(self.seeds.stop <= SEEDS.stop, "seed", expected)
+
+    @property
+    def seeds(self) -> range:
+        """That of each image."""
+        # Python's own numbers: those of numpy would overflow.
+        return range(int(self.seed), int(self.seed) + int(self.rows) * int(self.columns))
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
@@ -97,7 +113,7 @@ def sample(run: Run, settings: Settings) -> int:
     generators = load(settings)
     began = time.perf_counter()
     columns = settings.columns
-    seeds = range(settings.seed, settings.seed + settings.rows * columns)
+    seeds = settings.seeds
     drawn = {
         row: draw(generator, seeds, settings.truncation, settings.noise)
         for row, generator in generators.items()
@@ -162,7 +178,7 @@ def draw(generator: Generator, seeds: range, truncation: float, noise: str) -> n
 
     Args:
       generator: draws.
-      seeds: n of them.
+      seeds: n of them, in 0..2^32 - 1.
       truncation: see `Generator.truncate`.
       noise: a row of `NOISES`.
 
@@ -178,4 +194,6 @@ def draw(generator: Generator, seeds: range, truncation: float, noise: str) -> n
         ws = generator.truncate(generator.map(z), truncation)
         return NOISES[noise](generator, ws, keys)
 
-    return batches.apply(functools.partial(synthesize, generator), BATCH, jnp.asarray(list(seeds)))
+    # Unsigned: seeds have 32 bits, and JAX's signed numbers 31.
+    numbers = np.arange(seeds.start, seeds.stop, seeds.step, np.uint32)
+    return batches.apply(functools.partial(synthesize, generator), BATCH, numbers)

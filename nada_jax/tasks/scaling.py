@@ -15,6 +15,7 @@ from nada_jax.performance.workloads import Workload
 from nada_jax.runs.workdir import Run
 from nada_jax.settings import Count, Precision, Rule, Whole, one_of
 
+MEMORY = "lower size or batch_size, or set low_memory=True"  # the remedy for a lack of it
 DEVICES = Rule(lambda ns: ns and all(1 <= n <= 4096 for n in ns), "numbers in 1..4096")
 RESULTS = "scaling.json", "scaling.md", "metrics.jsonl"
 

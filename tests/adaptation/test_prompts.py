@@ -4,6 +4,8 @@ import pytest
 from nada_jax.adaptation import prompts
 from nada_jax.errors import UserError
 
+LONG = "pencil sketch of a portrait " * 8
+
 
 def test_templates_are_the_official_ones(golden):
     official = golden("templates.json")
@@ -42,9 +44,22 @@ def test_mean_feature_is_the_unit_mean_over_the_templates(avatar_clip, assert_cl
         ("", "sketch", "text.source is blank"),
         ("photo", " ", "text.target is blank"),
         ("photo", "photo", "both 'photo'"),
+        (
+            "Zombie",
+            "zombie",
+            "'Zombie' and 'zombie', which clip 'avatar-p8' reads as one text, 'zombie'",
+        ),
+        ("a  photo", "a photo\n", r"'a  photo' and 'a photo\\n', which .* as one text, 'a photo'"),
+        (
+            LONG,
+            f"{LONG} by a child",
+            "text.source and text.target differ only behind the 32 tokens",
+        ),
     ],
 )
-@pytest.mark.parametrize("function", [prompts.text_direction, prompts.part_directions])
+@pytest.mark.parametrize(
+    "function", [prompts.text_direction, prompts.part_directions, prompts.targets]
+)
 def test_texts_without_a_direction_are_refused(avatar_clip, function, source, target, said):
     with pytest.raises(UserError, match=said):
         function(avatar_clip, source, target)
@@ -76,8 +91,13 @@ def test_blended_targets_are_the_unit_sum_of_all_by_weight(avatar_clip, assert_c
     assert blended.direction @ away < before @ away
     assert blended.direction @ wanted[1].direction > before @ wanted[1].direction
     assert_close(blended.cosine, (wanted[0].cosine + 0.5 * wanted[1].cosine) / 1.5, 1e-5)
-    with pytest.raises(UserError, match="cancel each other out"):
-        prompts.blend([wanted[0], wanted[0]], (1.0, -1.0))
+
+
+@pytest.mark.parametrize("factors", [(1.0, -1.0), (1.0, -0.9995), (1e6, -1e6), (1.0, 1e30)])
+def test_texts_that_cancel_each_other_out_are_refused(avatar_clip, factors):
+    wanted = prompts.targets(avatar_clip, "avatar", "zombie")
+    with pytest.raises(UserError, match="have no direction in common by their weights"):
+        prompts.blend([wanted, wanted], factors)
 
 
 def test_example_images_give_the_direction_between_their_means(avatar_clip, assert_close):
@@ -87,8 +107,22 @@ def test_example_images_give_the_direction_between_their_means(avatar_clip, asse
     features = avatar_clip.embed_images(np.concatenate(batches), antialias=True)
     assert_close(mean, features.mean(axis=0), 1e-5)
     other = features[0]
-    targets = prompts.image_targets(mean, other, parts=True)
+    targets = prompts.image_targets(avatar_clip, mean, other, parts=True)
     expected = np.asarray(other - mean)
     assert_close(targets.direction, expected / np.linalg.norm(expected), 1e-5)
     assert_close(targets.parts, targets.direction[None])
     assert_close(targets.cosine, other @ mean / np.linalg.norm(mean), 1e-5)
+
+
+@pytest.mark.parametrize("other", [0.0, 1e-5, np.nan])
+def test_example_images_that_are_the_same_are_refused(avatar_clip, other):
+    mean = np.full(avatar_clip.dim, 0.05, np.float32)
+    with pytest.raises(
+        UserError, match="clip 'avatar-p8' sees no difference between the images of the source and"
+    ):
+        prompts.image_targets(avatar_clip, mean, mean + np.float32(other))
+
+
+def test_templates_that_leave_the_texts_out_are_refused(avatar_clip):
+    with pytest.raises(UserError, match="sees no difference between text.source and text.target"):
+        prompts.text_direction(avatar_clip, "photo", "sketch", ["a photo"])

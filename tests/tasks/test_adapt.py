@@ -26,6 +26,7 @@ from nada_jax.adaptation.step import make_train_step
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.runs import metrics, plots
+from nada_jax.settings import LARGEST
 from nada_jax.tasks import adapt
 from nada_jax.weights import loading as weights
 from nada_jax.weights import native
@@ -218,6 +219,14 @@ def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
         adapt.run(small(), tmp_path)
 
 
+def test_a_result_that_is_still_the_source_is_refused(tmp_path, capsys):
+    with pytest.raises(UserError, match="nothing has trained: no weight has moved by more than"):
+        adapt.run(small(ema=1e9, steps=1, sample_every=1000), tmp_path)
+    assert not (tmp_path / "generator.safetensors").exists()
+    note = "note: ema halves the source's share in 1e+09 steps: after 1 most"
+    assert note in capsys.readouterr().out
+
+
 def test_another_run_in_the_workdir_is_not_mixed_with_this_one(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     workdir = tmp_path / "run"
@@ -285,6 +294,7 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
         ({"text.target": "x\udcff"}, r"text.target is 'x\\udcff'; expected text without halves"),
         ({"text.others": ("\udcff",), "text.weights": (1.0,)}, "text.others is .*without halves"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
+        ({"batch_size": 2**31}, "batch_size is 2147483648; expected at most 2,147,483,647"),
         ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
         (
             {"freeze.strategy": "adaptive", "freeze.k": 11},
@@ -306,6 +316,10 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
         (
             {"freeze.strategy": "adaptive_parameters", "freeze.k": 99},
             "freeze.k is 99; expected 1..38, the tensors of",
+        ),
+        (
+            {"freeze.strategy": "adaptive_parameters", "freeze.iterations": 10**6},
+            "freeze.iterations is 1000000; expected at most 100 for adaptive_parameters",
         ),
         ({"loss.lpips": 1.0}, "lpips.weights is ''; expected a VGG-16 .* which loss.lpips needs"),
         ({"stop.diversity": 0.5}, "stop.diversity is 0.5; expected 0 as long as stop.every is 0"),
@@ -349,6 +363,12 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
         (["--config=configs/nada_sketch.py", "--config.text.target="], "text.target is blank"),
         (["--config=configs/nada_sketch.py:ffhq"], "stylegan2-ffhq-config-f.pkl, or give its path"),
         (["--config=configs/nada_sketch.py", "--workdir=main.py/run"], "cannot write"),
+        (
+            ["--config=configs/default.py", "--config.freeze.strategy=low_rank"]
+            + [f"--config.freeze.rank={LARGEST}", "--config.clip.models=('avatar-p8',)"]
+            + ["--config.clip.weights=(1.0,)"],  # ten terabytes, by any machine
+            "error: there is not enough memory (RESOURCE_EXHAUSTED",
+        ),
     ],
 )
 def test_the_command_line_ends_in_one_sentence_and_code_2(options, message, tmp_path):

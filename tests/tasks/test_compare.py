@@ -138,6 +138,22 @@ def test_a_cell_that_fails_is_shown_and_the_others_go_on(tmp_path, stand_ins):
     assert cells(tmp_path) == ["late"]
 
 
+def test_a_cell_that_runs_out_of_memory_is_one_that_fails(tmp_path, stand_ins, monkeypatch):
+    train = adapt.run
+
+    def fill(config, workdir):
+        if workdir.parent.name == "none":
+            np.zeros(2**52, np.uint8)
+        return train(config, workdir)
+
+    monkeypatch.setattr(adapt, "run", fill)
+    with pytest.raises(
+        UserError, match=r"1 of 2 cells failed \(none: there is not enough memory .*; lower adapt.b"
+    ):
+        compare.run(config(), tmp_path)
+    assert cells(tmp_path) == ["late"]
+
+
 def test_a_stopped_cell_stops_the_comparison_with_its_code(
     tmp_path, stand_ins, monkeypatch, capsys
 ):

@@ -41,6 +41,17 @@ def test_a_seed_gives_its_image_in_any_grid(tmp_path):
     assert np.abs(one - many).max() <= 1
 
 
+def test_large_seeds_draw_images_of_their_own():
+    generator = weights.load_generator("avatar64")
+    seeds = range(2**32 - 2, 2**32)
+    large, small = (
+        sample.draw(generator, numbers, truncation=1.0, noise="none")
+        for numbers in (seeds, range(2**31 - 2, 2**31))
+    )
+    assert np.abs(large[0] - large[1]).mean() > 0.01
+    assert np.abs(large[1] - small[1]).mean() > 0.01  # of which they share the lower 31 bits
+
+
 def test_source_stands_above_adapted_from_the_same_latents(tmp_path):
     source = weights.load_generator("avatar64")
     brighter = jax.tree.map(lambda x: x, source.params)
@@ -72,6 +83,12 @@ def test_truncation_zero_draws_one_image_and_noise_changes_it(tmp_path):
         ({"generator.weights": "nowhere"}, "generator.weights='nowhere' is neither"),
         ({"source.weights": "nowhere"}, "source.weights='nowhere' is neither"),
         ({"precision": "half"}, "precision is 'half'"),
+        ({"seed": 2**32}, r"seed is 4294967296; expected a whole number in 0\.\.2\^32 - 1"),
+        (
+            {"seed": 2**32 - 5, "generator.weights": "nowhere"},  # before anything is loaded
+            "seed is 4294967291; expected at most 4,294,967,295 for the last of the 6 images",
+        ),
+        ({"rows": 2**31 - 1}, r"rows is 2147483647; expected rows \* columns up to 65,536"),
     ],
 )
 def test_wrong_fields_are_named_and_nothing_is_written(fields, message, tmp_path):

@@ -17,9 +17,11 @@ from nada_jax.adaptation.freezing.strategy import (
     label_layers,
     latents,
 )
+from nada_jax.settings import need
 
 MEASURES = ("absolute", "relative")
 LR = 0.01  # of the official W+ optimisation, plain gradient descent
+UNROLLED = 100  # steps of `tensor_scores` at most: each is compiled on its own, which takes seconds
 EPS = 1e-8  # tensors that start at 0 count as this small
 Loss = Callable[[Any, jax.Array], jax.Array]
 
@@ -99,6 +101,8 @@ def _by_latent(*parts: str) -> Callable[[Params, Any], Any]:
 def _by_tensor(params: Params, freeze: Any) -> Any:
     names = tensors(params)
     check_k(freeze.k, names, "tensors")
+    expected = f"at most {UNROLLED} for adaptive_parameters, which compiles each of them"
+    need(freeze.iterations <= UNROLLED, "freeze.iterations", freeze.iterations, expected)
     index = {f"synthesis.{name}": j for j, name in enumerate(names)}
     return trees.unflatten({path: index.get(path, FROZEN) for path in trees.flatten(params)})
 
