@@ -170,18 +170,16 @@ def load_file(source: Path, activation: str | None = None, config: Path | None =
       UserError: the file is damaged, or holds no such CLIP; its configuration describes another, or what
         is not built; there is none, and the number of heads cannot be told.
     """
-    if source.suffix == ".safetensors":
-        flat = files.read_safetensors(source)[0]
-    elif source.suffix in (".pt", ".pth", ".bin"):
+    suffix = source.suffix.lower()
+    if suffix == ".safetensors":
+        flat = reader.unwrapped(files.read_safetensors(source)[0], source)
+    elif suffix in (".pt", ".pth", ".bin"):
         content = reader.read(source)
         flat = _flat(content.get("state_dict", content), source)  # open_clip's checkpoints have one
     else:
         raise UserError(
             f"{source} is neither a directory nor a .pt, .pth, .bin or .safetensors file"
         )
-    # So PyTorch names what was trained on several devices.
-    if all(key.startswith("module.") for key in flat):
-        flat = {key.removeprefix("module."): array for key, array in flat.items()}
     openai = flat.keys() >= OPENAI_MARKS
     if config is None and not openai:
         config = open_clip.beside(source)

@@ -13,7 +13,7 @@ import flax
 import numpy as np
 
 from nada_jax import files, trees
-from nada_jax.errors import UserError, reading, some
+from nada_jax.errors import UserError, reading
 from nada_jax.models.clip import Clip, from_params
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
@@ -94,7 +94,7 @@ def load_clip(
         with reading(name):
             found = clip.load_file(path)
         return from_params(
-            _finite(found.params, name),
+            found.params,
             found.config,
             preprocessor=found.preprocessor,
             name=name,
@@ -103,7 +103,7 @@ def load_clip(
     directory = find_clip(model, field)
     with reading(name):
         config = files.read_json(directory / "config.json")
-    params = _finite(_read_clip(directory, name), name)
+    params = _read_clip(directory, name)
     return from_params(params, config, directory, name=name, precision=precision)
 
 
@@ -251,13 +251,6 @@ def _read_clip(directory: Path, name: str) -> dict[str, np.ndarray]:
 
     with reading(name):
         return clip.load_torch_directory(directory)[0]
-
-
-def _finite(params: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The same; UserError where a number is not finite, since every feature would be so too."""
-    if wild := [path for path, x in params.items() if not np.isfinite(x).all()]:
-        raise UserError(f"{name} holds numbers that are not finite, in {some(wild)}")
-    return params
 
 
 def _fetch_from_hub(name: str, field: str) -> Path:
