@@ -95,22 +95,12 @@ def make_settings():
 
 
 @pytest.fixture
-def quick_compile():
-    """As all tests compile."""
-
-
-@pytest.fixture(scope="module")
-def quick_module():
-    """As all tests compile."""
-
-
-@pytest.fixture
 def full_compile():
     """XLA compiles to fast code, as for users: for tests that take many steps."""
-    former = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", former)
+    quick = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 @pytest.fixture(scope="session")

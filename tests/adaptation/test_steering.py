@@ -10,7 +10,7 @@ from nada_jax.weights.loading import load_clip
 
 
 @pytest.fixture(scope="module")
-def steer(make_settings, tiny_generator, tiny_clip, quick_module):
+def steer(make_settings, tiny_generator, tiny_clip):
     """steer({"text.target": "zombie"}) -> its steering, by one clip."""
     clip = load_clip(tiny_clip)
 

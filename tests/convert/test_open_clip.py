@@ -117,7 +117,7 @@ def changed(path, value):
 
 
 def test_heads_widths_and_normalisation_are_those_of_the_configuration(
-    file, reference, tmp_path, assert_close, quick_compile
+    file, reference, tmp_path, assert_close
 ):
     torch = pytest.importorskip("torch")
     path = file(CONFIG)
