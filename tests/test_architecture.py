@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the bottom. A name is a room (a folder of nada_jax) or a module beside the rooms.
 FLOORS = (
-    "errors streams files trees images settings tables batches",
+    "errors command_line streams files trees images settings tables batches",
     "losses",
     "models",
     "weights",
