@@ -78,23 +78,12 @@ def param_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {path: tuple(leaf.shape) for path, leaf in trees.flatten(tree).items()}
 
 
-@functools.partial(jax.jit, static_argnames="precision")
 def for_images(params: dict[str, Any], precision: str) -> dict[str, Any]:
     """The parameters that images need, as a network of this precision computes best with them.
 
     Kernels are of that precision; for accelerators the layers are stacked, under `STACKED`.
     """
-    # Kernels are rounded before they are used anyway; the rest is used in float32 here and there.
-    flat = trees.flatten(params)
-    flat = {
-        path: x.astype(precision) if path.endswith(".kernel") else x for path, x in flat.items()
-    }
-    params = trees.unflatten(flat)
-    if not convolution.on_cpu():
-        encoder = params["vision_model"]["encoder"]
-        layers = [encoder["layers"][str(i)] for i in range(len(encoder["layers"]))]
-        encoder["layers"] = {STACKED: jax.tree.map(lambda *xs: jnp.stack(xs), *layers)}
-    return params
+    return _for_images(params, precision, stack=not convolution.on_cpu())
 
 
 def image_features(module: FlaxCLIPModule, pixels: jax.Array) -> jax.Array:
@@ -107,6 +96,21 @@ def text_features(module: FlaxCLIPModule, ids: jax.Array) -> jax.Array:
     """A method for `apply`: ids [n, context] -> features [n, d], not of unit length."""
     positions = jnp.arange(ids.shape[1])[None]
     return module.text_projection(module.text_model(ids, None, positions).pooler_output)
+
+
+@functools.partial(jax.jit, static_argnames=("precision", "stack"))
+def _for_images(params: dict[str, Any], precision: str, stack: bool) -> dict[str, Any]:
+    # Kernels are rounded before they are used anyway; the rest is used in float32 here and there.
+    flat = trees.flatten(params)
+    flat = {
+        path: x.astype(precision) if path.endswith(".kernel") else x for path, x in flat.items()
+    }
+    params = trees.unflatten(flat)
+    if stack:
+        encoder = params["vision_model"]["encoder"]
+        layers = [encoder["layers"][str(i)] for i in range(len(encoder["layers"]))]
+        encoder["layers"] = {STACKED: jax.tree.map(lambda *xs: jnp.stack(xs), *layers)}
+    return params
 
 
 def _without_labels(config: Mapping[str, Any]) -> dict[str, Any]:
