@@ -79,6 +79,11 @@ def main(arguments: list[str]) -> int:
             return task.run(CONFIG.value, workdir)
     except (UserError, OSError) as error:
         return fail(error)
+    except Exception:
+        # Told only now: several processes have to find each other before JAX looks for devices.
+        if absent := compilation.no_device():
+            return fail(absent)
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

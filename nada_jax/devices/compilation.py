@@ -45,3 +45,17 @@ def keep_compiled() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
+
+
+def no_device() -> str:
+    """Why JAX can compute nowhere, in a sentence; "" where it can."""
+    try:
+        jax.devices()
+    except Exception as error:  # a RuntimeError, or an assertion without a word
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        why = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        return (
+            f"JAX_PLATFORMS is {asked!r}, and JAX finds no such device{why}; unset it, or set "
+            "JAX_PLATFORMS=cpu"
+        )
+    return ""

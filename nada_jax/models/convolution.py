@@ -29,9 +29,13 @@ def conv(x: jax.Array, kernel: jax.Array, padding: Padding | None = None) -> jax
 
 
 def on_cpu() -> bool:
-    """Whether this is traced for a CPU."""
+    """Whether this is traced for a CPU; RuntimeError where JAX finds no device."""
     # The default device may be an object without a client, of a compiler for absent hardware.
-    device = jax.config.jax_default_device or jax.default_backend()
+    device = jax.config.jax_default_device
+    try:
+        device = device or jax.default_backend()
+    except AssertionError as error:  # JAX says no more; nobody should take it for damage of a file
+        raise RuntimeError("JAX finds none of the devices that JAX_PLATFORMS names") from error
     return getattr(device, "platform", device) == "cpu"
 
 

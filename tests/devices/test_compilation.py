@@ -1,10 +1,14 @@
 """What is compiled is kept, where that is possible; what is set for speed leaves the user's settings alone."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import pytest
 
+import nada_jax
 from nada_jax.devices.compilation import keep_compiled, set_flags
 
 
@@ -59,3 +63,26 @@ def test_the_users_own_flags_stay(monkeypatch, given, expected):
     monkeypatch.setenv("XLA_FLAGS", given)
     set_flags()
     assert os.environ["XLA_FLAGS"] == expected
+
+
+def test_a_device_that_is_not_there_is_told_by_a_sentence(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "main.py", "--config=configs/sample.py", f"--workdir={tmp_path}/run"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "rocm"},
+    )
+    assert result.returncode == 2
+    said = "error: JAX_PLATFORMS is 'rocm', and JAX finds no such device"
+    assert result.stderr.startswith(said) and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_is_not_there_is_no_damage_of_a_file(tiny_file, monkeypatch):
+    def refuse():
+        raise AssertionError  # as JAX does
+
+    monkeypatch.setattr(jax, "default_backend", refuse)
+    with pytest.raises(RuntimeError, match="none of the devices that JAX_PLATFORMS names"):
+        nada_jax.load_generator(tiny_file)
