@@ -32,6 +32,7 @@ COPIED = (
     "config.json", *preprocessing.FILES, "tokenizer.json", "tokenizer_config.json", "vocab.json",
     "merges.txt", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
+HUGGINGFACE_FILES = ("model.safetensors", "pytorch_model.bin")
 # Only OpenAI's archives have these among their arrays.
 OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
 
@@ -52,7 +53,7 @@ def load_torch_directory(
     """
     directory = Path(directory)
     expected = param_shapes(files.read_json(directory / "config.json"))
-    whole, pickled = directory / "model.safetensors", directory / "pytorch_model.bin"
+    whole, pickled = (directory / name for name in HUGGINGFACE_FILES)
     if whole.is_file():
         arrays, metadata = files.read_safetensors(whole)
         if metadata.get("format") == "flax":
@@ -62,7 +63,10 @@ def load_torch_directory(
     elif pickled.is_file():
         arrays = _flat(reader.read(pickled), pickled)
     else:
-        raise UserError(f"{directory} holds neither {whole.name} nor {pickled.name}")
+        parts = sorted(path.name for path in directory.glob("*.index.json"))
+        split = f" (it is split into parts, see {parts[0]}: save it as one file)" if parts else ""
+        raise UserError(f"{directory} holds neither {whole.name} nor {pickled.name}{split}")
+    arrays = reader.unwrapped(arrays, directory)
     return rules.apply(HUGGINGFACE, arrays, what=str(directory), expected=lambda _: expected)
 
 
@@ -170,6 +174,8 @@ def load_file(source: Path, activation: str | None = None, config: Path | None =
       UserError: the file is damaged, or holds no such CLIP; its configuration describes another, or what
         is not built; there is none, and the number of heads cannot be told.
     """
+    if source.name in HUGGINGFACE_FILES and (source.parent / "config.json").is_file():
+        raise UserError(f"{source} is part of a Hugging Face directory; give the directory")
     suffix = source.suffix.lower()
     if suffix == ".safetensors":
         flat = reader.unwrapped(files.read_safetensors(source)[0], source)

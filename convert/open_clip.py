@@ -91,8 +91,11 @@ UNUSED = {
 
 def beside(source: Path) -> Path | None:
     """The configuration of a file: NAME.json beside it, or open_clip_config.json."""
-    candidates = (source.with_suffix(".json"), source.with_name(NAME))
-    return next((path for path in candidates if path.is_file()), None)
+    own, published = source.with_suffix(".json"), source.with_name(NAME)
+    # Any program may have written a file of that name.
+    if own.is_file() and {"model_cfg", "vision_cfg"} & files.read_json(own).keys():
+        return own
+    return published if published.is_file() else None
 
 
 def describe(
@@ -206,10 +209,13 @@ def _hidden(
 def _preprocessor(how: Mapping[str, Any], size: int) -> dict[str, Any]:
     """The fields of a preprocessor_config.json that preprocess_cfg decides."""
     found = {}
-    for field, native, above in (("mean", "image_mean", -math.inf), ("std", "image_std", 0)):
+    for field, native, least in (
+        ("mean", "image_mean", -math.inf),
+        ("std", "image_std", preprocessing.LEAST_STD),
+    ):
         if (value := how.get(field)) is not None:
             value = value if isinstance(value, list) else [value] * 3  # one for all colours
-            found[native] = list(preprocessing.colours(f"preprocess_cfg.{field}", value, above))
+            found[native] = list(preprocessing.colours(f"preprocess_cfg.{field}", value, least))
     if how.get("resize_mode") == "squash":
         found |= {"size": {"height": size, "width": size}, "do_center_crop": False}
     return found

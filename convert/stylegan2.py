@@ -74,7 +74,7 @@ def to_native(
 
     Returns:
       The generator, and each key's way. A missing `latent_avg` is computed from 4,096 samples of the
-      mapping network, as the official code does. Missing noise buffers are drawn anew, with a warning.
+      mapping network, as the official code does, and missing noise buffers are drawn anew, both with a warning.
 
     Raises:
       UserError: a conditional generator, and what does not fit, all in one message.
@@ -106,6 +106,10 @@ def _build(
             arrays[f"noise.{name}"] = random.standard_normal((side, side), np.float32)
     averaged = "latent_avg" in arrays
     if not averaged:
+        warnings.warn(
+            f"{what} has no latent_avg; it is computed from 4,096 latents, as the official code does",
+            stacklevel=2,
+        )
         # A place for the average until there is a mapping network to compute it with.
         arrays["latent_avg"] = np.zeros(arrays["mapping.dense_0.bias"].shape, np.float32)
     generator = native.model_from_arrays(Generator, arrays, conv_clamp=conv_clamp)
@@ -226,6 +230,8 @@ def _from_state_dict(
         return _from_nvidia(release._replace(conv_clamp=clamp), source)
     official = dict(found.arrays)
     average = found.beside("latent_avg")
+    if isinstance(average, list) and all(isinstance(x, float) for x in average):
+        average = np.array(average, np.float32)
     if isinstance(average, np.ndarray) and average.size:
         # [w], or [l, w] for l latents, mostly equal, whose mean would differ from them by rounding.
         latents = average.reshape(-1, average.shape[-1] if average.ndim else 1)

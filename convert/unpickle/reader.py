@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,7 +118,8 @@ def state_dict(
       UserError: it is no table, is empty, or holds something else than tensors.
     """
     if not isinstance(content, Mapping) or not content:
-        wrong = [described(content) if content else "nothing"]
+        empty = content is None or isinstance(content, Sized) and not len(content)
+        wrong = ["nothing" if empty else described(content)]
     else:
         wrong = [
             str(key)

@@ -57,6 +57,17 @@ def param_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             raise UserError(
                 f"config.json says {name}.num_hidden_layers={layers!r}; expected 1 to {DEEPEST}"
             )
+        heads = tower.num_attention_heads
+        # True is 1 to Python.
+        if not isinstance(heads, int) or isinstance(heads, bool) or heads < 1:
+            raise UserError(
+                f"config.json says {name}.num_attention_heads={heads!r}; expected a whole number from 1"
+            )
+        if not isinstance(tower.layer_norm_eps, float) or not 0 < tower.layer_norm_eps < 1:
+            raise UserError(
+                f"config.json says {name}.layer_norm_eps={tower.layer_norm_eps!r}; expected a number "
+                "between 0 and 1"
+            )
         if tower.hidden_act not in ACT2FN:
             raise UserError(
                 f"config.json says {name}.hidden_act={tower.hidden_act!r}; expected one of "

@@ -15,6 +15,8 @@ from nada_jax.errors import UserError
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 BICUBIC = 3  # PIL's code
+# A smaller standard deviation would make pixels overflow, or be one by mistake.
+LEAST_STD = 1e-4
 # Newer libraries write the second, with the same content under "image_processor".
 FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -94,16 +96,22 @@ def parse(content: Mapping[str, Any], size: int) -> Preprocessing:
         )
     if not content.get("do_normalize", True):
         return Preprocessing((0.0,) * 3, (1.0,) * 3, squash)
+    # Image processors of other models have other values where a file leaves them out.
+    kind = content.get("image_processor_type", content.get("feature_extractor_type", "CLIP"))
+    missing = [name for name in ("image_mean", "image_std") if name not in content]
+    if missing and not str(kind).startswith("CLIP"):
+        raise UserError(f"it is of a {kind} and has no {' and '.join(missing)}; expected them")
     mean = colours("image_mean", content.get("image_mean", MEAN))
-    return Preprocessing(mean, colours("image_std", content.get("image_std", STD), 0), squash)
+    std = colours("image_std", content.get("image_std", STD), LEAST_STD)
+    return Preprocessing(mean, std, squash)
 
 
-def colours(name: str, value: Any, above: float = -math.inf) -> tuple[float, ...]:
-    """A number for each colour; UserError unless `value` is three finite numbers above a limit."""
+def colours(name: str, value: Any, least: float = -math.inf) -> tuple[float, ...]:
+    """A number for each colour; UserError unless `value` is three finite numbers from a limit on."""
     three = isinstance(value, list | tuple) and len(value) == 3
-    if not three or not all(_is_number(x) and above < x < math.inf for x in value):
-        positive = " above 0" if above == 0 else ""
-        raise UserError(f"{name} is {value!r}; expected three finite numbers{positive}")
+    if not three or not all(_is_number(x) and least <= x < math.inf for x in value):
+        limit = f" from {least:g}" if least > -math.inf else ""
+        raise UserError(f"{name} is {value!r}; expected three finite numbers{limit}")
     return tuple(map(float, value))
 
 

@@ -104,16 +104,21 @@ def _words(start: int, end: int, encode: Callable[[str], list[int]]) -> Callable
 def _huggingface(files: Sequence[Path], **named: str) -> Tokenizer:
     try:
         tokenizer = CLIPTokenizerFast(**named)
+        split, model = tokenizer.backend_tokenizer.pre_tokenizer, tokenizer.backend_tokenizer.model
+        split.pre_tokenize_str("a")  # AttributeError where there is none
     except Exception as error:  # the Rust side raises a bare Exception
         raise UserError(f"{files[0]} is not a CLIP tokenizer: {error}") from error
+
+    def encode(word: str) -> list[int]:
+        # By the vocabulary alone: tokens that were added to it, such as "!" for padding, would be found in any word.
+        pieces = split.pre_tokenize_str(word)
+        return [token.id for piece, _ in pieces for token in model.tokenize(piece)]
+
     ends = tokenizer.bos_token_id, tokenizer.eos_token_id
     return Tokenizer(
         hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
         *ends,
-        # Without verbose=False it warns of a long word, before `Clip.tokenize` says what is left of the text.
-        _words(
-            *ends, lambda word: tokenizer(word, add_special_tokens=False, verbose=False).input_ids
-        ),
+        _words(*ends, encode),
         tokenizer.decode,
     )
 

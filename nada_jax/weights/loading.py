@@ -211,7 +211,7 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
             f"{field}={name!r} is a directory by open_clip; give the file of its weights"
         )
     # A hub name is "user/model"; whatever looks like a path is not looked for on the hub.
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or ":" in name:
         raise UserError(
             f"{field}={name!r} is neither an embedded name ({', '.join(sorted(embedded))}), nor a "
             "directory with config.json, nor a file, nor a hub name such as "

@@ -202,7 +202,7 @@ def test_defaults_are_those_of_open_clip(file):
         ("preprocess_cfg.interpolation", "bilinear", "interpolation is 'bilinear', and only 'bicubic'"),
         ("preprocess_cfg.resize_mode", "longest", "resize_mode is 'longest'"),
         ("preprocess_cfg.mean", [0.5], r"preprocess_cfg.mean is \[0.5\]; expected three"),
-        ("preprocess_cfg.std", [0, 1, 1], r"std is \[0, 1, 1\]; expected three .* above 0"),
+        ("preprocess_cfg.std", [0, 1, 1], r"std is \[0, 1, 1\]; expected three .* from 0.0001"),
         ("model_cfg.vision_cfg.width", 1280, "width is 1280, but the arrays have 320"),
         ("model_cfg.vision_cfg.layers", [3, 4, 6, 3], r"layers is \[3, 4, 6, 3\], but"),
         ("model_cfg.vision_cfg.image_size", 64, "image_size is 64, but the arrays have 32"),

@@ -165,7 +165,8 @@ def test_the_embedded_generator_is_what_the_converter_makes(torch, shared):
 def test_a_file_of_nada_gets_the_average_latent_that_it_lacks(torch, tensors, official, tmp_path):
     optimiser = {"state": {0: {"step": 3, "exp_avg": torch.ones(2)}}, "param_groups": []}
     torch.save({"g_ema": tensors(official), "g_optim": optimiser}, tmp_path / "nada.pt")
-    generator = load_generator(tmp_path / "nada.pt")
+    with pytest.warns(UserWarning, match="nada.pt has no latent_avg; it is computed from 4,096"):
+        generator = load_generator(tmp_path / "nada.pt")
     z = np.random.default_rng(1).standard_normal((20_000, 7)).astype(np.float32)
     w = generator.map(z)
     # Both are sample means, of 4,096 and 20,000: six standard deviations of the first.
@@ -175,7 +176,8 @@ def test_a_file_of_nada_gets_the_average_latent_that_it_lacks(torch, tensors, of
 
 def test_a_plain_state_dict_is_read(torch, tensors, official, tmp_path):
     torch.save(tensors(official), tmp_path / "plain.pt")
-    generator, _ = conversion.read(tmp_path / "plain.pt")
+    with pytest.warns(UserWarning, match="no latent_avg"):
+        generator, _ = conversion.read(tmp_path / "plain.pt")
     np.testing.assert_array_equal(
         generator.params["synthesis"]["conv_4"]["bias"], official["convs.3.activate.bias"]
     )
@@ -382,7 +384,8 @@ CASES = {  # name: source, destination, what is said
 def test_failure_is_one_line_and_exit_code_2_and_leaves_nothing_behind(
     case, torch, tensors, official, tmp_path, capsys
 ):
-    torch.save({"g_ema": tensors(official)}, tmp_path / "good.pt")
+    average = torch.zeros(8)
+    torch.save({"g_ema": tensors(official), "latent_avg": average}, tmp_path / "good.pt")
     unfit = {key: array for key, array in official.items() if key != "style.1.bias"}
     torch.save({"g_ema": tensors(unfit)}, tmp_path / "unfit.pt")
     (tmp_path / "empty.pt").touch()

@@ -50,7 +50,9 @@ def test_what_is_built_is_read(content, expected):
         ({"image_mean": [0.5, 0.5]}, r"image_mean is \[0.5, 0.5\]; expected three finite numbers"),
         ({"image_mean": [0.5, "0", 1]}, "image_mean is"),
         ({"image_mean": [0.5, float("nan"), 1]}, "image_mean is"),
-        ({"image_std": [1, 0, 1]}, r"image_std is \[1, 0, 1\]; .* above 0"),
+        ({"image_std": [1, 0, 1]}, r"image_std is \[1, 0, 1\]; .* from 0.0001"),
+        ({"image_std": [1e-300] * 3}, "image_std is .*; expected three finite numbers from 0.0001"),
+        ({"image_processor_type": "SiglipImageProcessor"}, "of a SiglipImageProcessor and has no"),
     ],
 )
 def test_what_is_not_built_is_refused(content, said):

@@ -1,7 +1,9 @@
 import pytest
+from transformers import CLIPTokenizerFast
 
 from nada_jax.errors import UserError
 from nada_jax.models.tokenizer import END, START, clean, load_tokenizer
+from nada_jax.weights import registry
 
 
 def test_a_missing_tokenizer_names_its_files(tmp_path):
@@ -44,3 +46,15 @@ def test_a_tokenizer_of_files_repairs_texts_as_well(avatar_clip):
     encode = avatar_clip.tokenizer.encode
     assert encode("\u201cZombie\u201d  &amp;\nROBOT") == encode('"zombie" & robot')
     assert encode("pencil sketch") == encode(" Pencil\u00a0SKETCH")
+
+
+def test_tokens_added_to_a_vocabulary_are_found_in_no_word(tmp_path):
+    """transformers keeps "!" for padding beside the vocabulary, and would find it in any text."""
+    plain = registry.ASSETS / "clip-avatar-p8"
+    files = (str(plain / name) for name in ("vocab.json", "merges.txt"))
+    tokenizer = CLIPTokenizerFast(*files, pad_token="!")
+    tokenizer.add_tokens(["sketch"])
+    tokenizer.save_pretrained(tmp_path)
+    ours, right = (load_tokenizer(path, 0).encode for path in (tmp_path, plain))
+    for text in ("a cat!", "wow!!!", "a pencil sketch, sketched"):
+        assert ours(text) == right(text)
