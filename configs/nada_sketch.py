@@ -3,7 +3,7 @@
     python main.py --config=configs/nada_sketch.py           # embedded models, about a minute on a laptop
     python main.py --config=configs/nada_sketch.py:ffhq      # the paper's run, one GPU or TPU
 
-Expected: outlines by step 100; at the end dark outlines on light paper, with most of the colour gone.
+Expected: outlines by step 100; at the end dark outlines on light paper, with less colour; bright hair stays tinted.
 """
 
 from ml_collections import ConfigDict
