@@ -113,7 +113,7 @@ class Run:
 
     def delete(self, paths: Iterable[Path]) -> None:
         """Deletes files and folders of an earlier run, on process 0 alone."""
-        processes.alone(_delete, paths)
+        processes.alone(self._guarded, _delete, paths)
 
     def begin(self) -> None:
         """Writes config.json: from now on the workdir is this run's."""
@@ -124,10 +124,22 @@ class Run:
         return self.directory / name
 
     def write(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Calls write(path) on process 0; where it fails, it fails on all. Returns the path."""
+        """Calls write(path) on process 0; where it fails, it fails on all. Returns the path.
+
+        Raises:
+          UserError: the workdir was deleted, or is that of another run by now.
+        """
         path = self.path(name)
-        processes.alone(write, path)
+        processes.alone(self._guarded, write, path)
         return path
+
+    def check(self) -> None:
+        """Makes sure that the workdir is still that of the run, before something is written other than by `write`."""
+        processes.alone(self._lock.check)
+
+    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
+        self._lock.check()
+        function(*args)
 
     def draw(self, name: str, draw: Callable[[Path], None]) -> Path | None:
         """As `write`, for an image beside the results: one that fails costs a warning, not the run; None then."""

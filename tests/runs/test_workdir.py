@@ -1,6 +1,7 @@
 """A workdir belongs to one run, and what stands there of others stays."""
 
 import json
+import shutil
 
 import jax
 import pytest
@@ -103,3 +104,21 @@ def test_a_workdir_in_the_home_directory_is_found(tmp_path, monkeypatch):
     assert Run(CONFIG, "~/runs/one").directory == tmp_path / "runs" / "one"
     with pytest.raises(UserError, match="'~nobody-of-this-name/x' cannot be found"):
         Run(CONFIG, "~nobody-of-this-name/x")
+
+
+def test_a_run_whose_workdir_was_deleted_writes_nothing_more(tmp_path):
+    with Run(CONFIG, tmp_path / "run") as first:
+        first.begin()
+        shutil.rmtree(tmp_path / "run")
+        with Run(CONFIG, tmp_path / "run") as second:
+            second.begin()
+            for write in (
+                lambda: first.write_text("metrics.jsonl", "first"),
+                lambda: first.draw("loss.png", lambda path: path.touch()),
+                lambda: first.delete([first.path("config.json")]),
+                first.check,
+            ):
+                with pytest.raises(UserError, match="deleted or taken over by another run"):
+                    write()
+            second.write_text("metrics.jsonl", "second")
+    assert names(tmp_path / "run") == ["config.json", "metrics.jsonl"]
