@@ -120,7 +120,7 @@ class TrainingRun(Run):
             )
         self.begin()
         # A killed run may have written metrics beyond its last checkpoint; these steps are done again.
-        earlier = metrics.read(self.path("metrics.jsonl"))
+        earlier = metrics.read(self.path("metrics.jsonl"), "step", "loss")
         self.rows = [row for row in earlier if row["step"] <= self.step]
         self.write_metrics(self.rows)
         self.first = self.step + 1

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -86,6 +88,56 @@ def test_a_config_of_something_else_is_not_that_of_a_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
     with pytest.raises(UserError, match="config.json is not the config of a run"):
         Run(CONFIG, tmp_path).__enter__()
+    assert names(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize("found", [{"task": "draw"}, {"task": "draw", "model": "x", "lr": 1}])
+def test_a_config_with_few_of_the_fields_of_the_task_is_not_that_of_a_run(found, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match="config.json is not the config of a run: it lacks most"):
+        Run(CONFIG, tmp_path).__enter__()
+    other = {**CONFIG, "steps": 1}  # of another version of the program
+    (tmp_path / "config.json").write_text(json.dumps(other))
+    with Run(CONFIG, tmp_path, free={"seed", "steps"}):
+        pass
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_a_config_that_is_no_file_is_refused_and_stays(make, tmp_path):
+    make(tmp_path / "config.json")
+    with pytest.raises(UserError, match="config.json is not a file; give another --workdir"):
+        Run(CONFIG, tmp_path).__enter__()
+    assert names(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples/step_000050.png"])
+def test_a_directory_in_place_of_a_result_is_refused(name, tmp_path):
+    with Run(CONFIG, tmp_path, results=RESULTS) as run:
+        run.begin()
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{name} is a directory; expected a file"):
+        Run(CONFIG, tmp_path, results=RESULTS).__enter__()
+    assert (tmp_path / name).is_dir()
+
+
+@pytest.mark.parametrize("name", ["samples", "checkpoints"])
+def test_a_file_in_place_of_a_directory_is_refused(name, tmp_path):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"{name} is a file; expected a directory"):
+        Run(CONFIG, tmp_path, results=(*RESULTS, "checkpoints/[0-9]*")).__enter__()
+    assert names(tmp_path) == [name]
+
+
+def test_numbers_of_numpy_are_the_numbers_of_the_config(tmp_path):
+    with Run(ConfigDict({"task": "draw", "seed": np.int64(0)}), tmp_path) as run:
+        run.begin()
+    with Run(CONFIG, tmp_path, free=()):
+        pass
+    with (
+        pytest.raises(UserError, match="^1j is a complex; expected a number"),
+        Run(ConfigDict({"task": "draw", "seed": 1j}), tmp_path / "new") as run,
+    ):
+        run.begin()
     assert names(tmp_path) == ["config.json"]
 
 
