@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from nada_jax.errors import UserError
+from nada_jax.runs.training import Schedule, TrainingRun
 from nada_jax.runs.workdir import Run
 
 CONFIG = ConfigDict({"task": "draw", "seed": 0})
@@ -174,3 +175,16 @@ def test_a_run_whose_workdir_was_deleted_writes_nothing_more(tmp_path):
                     write()
             second.write_text("metrics.jsonl", "second")
     assert names(tmp_path / "run") == ["config.json", "metrics.jsonl"]
+
+
+def test_a_training_whose_workdir_was_deleted_names_no_checkpoint_to_go_on_from(tmp_path):
+    schedule = Schedule(
+        steps=1, log_every=1, checkpoint_every=1, sample_every=1, resume=True, overwrite=False
+    )  # fmt: skip
+    with TrainingRun(CONFIG, tmp_path / "run", schedule, free=(), results=RESULTS) as run:
+        run.begin()
+        shutil.rmtree(tmp_path / "run")
+        for write in (lambda: run.save({}), lambda: run.append_metrics([{"step": 1}])):
+            with pytest.raises(UserError, match="nothing more is written$"):
+                write()
+    assert not list(tmp_path.iterdir())
