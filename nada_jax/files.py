@@ -85,6 +85,27 @@ def expand(path: str | os.PathLike) -> Path:
         raise UserError(f"{os.fspath(path)!r} cannot be found: {error}") from error
 
 
+def to_json(value: Any, **options: Any) -> str:
+    """JSON of a value, in which the numbers of numpy are numbers.
+
+    Args:
+      value: of dictionaries, tuples, lists, texts and numbers.
+      options: of `json.dumps`.
+
+    Raises:
+      UserError: it holds something else that JSON does not know.
+    """
+
+    def plain(x: Any) -> Any:
+        if isinstance(x, np.generic):
+            return x.item()
+        raise UserError(
+            f"{x!r} is a {type(x).__name__}; expected a number, a text, or a tuple of them"
+        )
+
+    return json.dumps(value, default=plain, **options)
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes text atomically, in UTF-8."""
     with atomic(path) as temporary:

@@ -178,6 +178,8 @@ def fields(section: type[Section], prefix: str = "") -> set[str]:
 
 def _read_within(section: type[Section], config: Mapping[str, Any], field: str) -> Section:
     """A section within another; one that does not bear the name of its field is a config of its own."""
+    # By what it can: ml_collections' dictionaries are no Mapping.
+    need(hasattr(config, "keys"), field, config, f"a section with {', '.join(hints(section))}")
     try:
         return section.read(config)
     except UserError as error:

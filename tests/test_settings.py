@@ -79,6 +79,14 @@ def test_fields_at_the_top_and_their_relations_are_checked(fields, said):
         Whole.read(WHOLE | fields)
 
 
+def test_a_value_in_place_of_a_section_is_named():
+    said = "part is 'zombie'; expected a section with k, mode, names, share"
+    with pytest.raises(UserError, match=f"^{said}$"):
+        Whole.read(WHOLE | {"part": "zombie"})
+    with pytest.raises(UserError, match=f"^inner.{said}$"):
+        Outer.read({"inner": WHOLE | {"part": "zombie"}})
+
+
 def test_a_missing_field_is_named():
     with pytest.raises(
         UserError, match="^flag is missing in the config; expected all of rate, flag, part$"

@@ -5,7 +5,6 @@ Every process runs the same program. What one alone may do, or what may fail on 
 """
 
 import hashlib
-import json
 import os
 import re
 import socket
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from nada_jax import files
 from nada_jax.errors import UserError, is_out_of_memory
 from nada_jax.settings import Count, Section, Whole
 
@@ -117,7 +117,7 @@ def require_same(settings: Mapping[str, Any]) -> None:
     """Makes sure that all processes were given the same settings; UserError on all if not."""
     if jax.process_count() == 1:
         return
-    text = json.dumps(settings, sort_keys=True)
+    text = files.to_json(settings, sort_keys=True)
     # Of equal length on all processes, as what they exchange has to be.
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     digests = multihost_utils.process_allgather(digest)

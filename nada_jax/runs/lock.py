@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import socket
+import stat
+import uuid
 import warnings
 from pathlib import Path
 
@@ -16,11 +18,17 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-NAME = ".lock"  # the file, within the workdir, for as long as a run lives
+# The file, within the workdir, for as long as a run lives; no other program has a file of this name.
+NAME = ".nada_jax.lock"
+FIELDS = {"process", "host", "since", "run"}  # what it says about its run
 # How systems say that another process holds a lock.
 HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 # Windows keeps others from reading what is locked: a byte beyond all content is locked instead of it.
 BEYOND = 2**30
+
+
+class Lost(UserError):
+    """The workdir is no longer that of the run."""
 
 
 class Lock:
@@ -36,22 +44,27 @@ class Lock:
     def __init__(self, directory: Path):
         self.directory, self.path = directory, directory / NAME
         self._handle: int | None = None
+        self._owner = b""  # what this run has written into the file
         self._made: list[Path] = []  # directories that were made for the lock, the deepest first
 
     def take(self) -> None:
         """Takes the lock, and makes the workdir where it is missing.
 
         Raises:
-          UserError: another run holds it, which the message names; or the workdir cannot be written.
+          UserError: another run holds it, which the message names; or the workdir cannot be written; or a file
+            that is no lock of a run has its name.
         """
         try:
             above = (self.directory, *self.directory.parents)
             self._made = [path for path in above if not path.exists()]
             self.directory.mkdir(parents=True, exist_ok=True)
             self._handle = self._open()
-            owner = {"process": os.getpid(), "host": socket.gethostname(), "since": _now()}
+            values = {"process": os.getpid(), "host": socket.gethostname(), "since": _now()}
+            values["run"] = uuid.uuid4().hex  # one process may have two runs within a second
+            self._owner = json.dumps(values).encode()
             os.ftruncate(self._handle, 0)  # what a killed run left
-            os.write(self._handle, json.dumps(owner).encode())
+            os.lseek(self._handle, 0, os.SEEK_SET)
+            os.write(self._handle, self._owner)
         except UserError:
             self.release()
             raise
@@ -67,7 +80,8 @@ class Lock:
         if self._handle is not None:
             # While it is held, so that only its own file is removed. Windows removes no file that is open.
             with contextlib.suppress(OSError):
-                self.path.unlink()
+                if self._held():
+                    self.path.unlink()
             os.close(self._handle)
             self._handle = None
         with contextlib.suppress(OSError, ValueError):  # what is not empty stays
@@ -75,10 +89,65 @@ class Lock:
                 path.rmdir()
         self._made = []
 
+    def check(self) -> None:
+        """Makes sure that the workdir is still that of the run, if it has taken the lock.
+
+        A workdir may be deleted while a run is at work, and another run may begin there.
+
+        Raises:
+          Lost: the lock that this run took is gone, or that of another run stands in its place.
+        """
+        if self._handle is not None and not self._held():
+            raise Lost(
+                f"{self.directory} was deleted or taken over by another run while this run was at work; nothing more "
+                "is written"
+            )
+
+    def _held(self) -> bool:
+        """Whether the file is that of this run; True where the system cannot tell."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+            if os.path.samestat(os.fstat(self._handle), there):
+                return True
+            # Some network file systems number files anew: what it says counts.
+            return self.path.read_bytes() == self._owner
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+
     def _open(self) -> int:
-        """The open file, locked."""
+        """The open file, locked, of a run that lives no longer or of none."""
+        handle = self._open_locked()
+        try:
+            self._refuse_strangers(handle)
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+    def _refuse_strangers(self, handle: int) -> None:
+        """Refuses a file that is no lock, which would be overwritten and removed."""
+        content = os.read(handle, 1000)
+        try:
+            ours = not content or set(json.loads(content)) == FIELDS
+        except (ValueError, TypeError, RecursionError):
+            ours = False
+        if not ours:
+            raise UserError(
+                f"{self.path} is not the lock of a run; move it away, or give another --workdir"
+            )
+
+    def _open_locked(self) -> int:
         while True:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            # Neither a link, which would lead out of the workdir, nor a pipe, which would be waited for.
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.lstat(self.path).st_mode):
+                    raise UserError(
+                        f"{self.path} is not a file; move it away, or give another --workdir"
+                    )
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            handle = os.open(self.path, flags, 0o666)
             try:
                 _lock(handle)
             except OSError as error:

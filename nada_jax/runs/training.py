@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from nada_jax.errors import UserError
 from nada_jax.runs import metrics
 from nada_jax.runs.checkpoints import Checkpoints
+from nada_jax.runs.lock import Lost
 from nada_jax.runs.progress import Progress
 from nada_jax.runs.signals import EXIT, Signals
 from nada_jax.runs.workdir import Run
@@ -119,7 +120,7 @@ class TrainingRun(Run):
             )
         self.begin()
         # A killed run may have written metrics beyond its last checkpoint; these steps are done again.
-        earlier = metrics.read(self.path("metrics.jsonl"))
+        earlier = metrics.read(self.path("metrics.jsonl"), "step", "loss")
         self.rows = [row for row in earlier if row["step"] <= self.step]
         self.write_metrics(self.rows)
         self.first = self.step + 1
@@ -190,6 +191,7 @@ class TrainingRun(Run):
         """Writes a checkpoint, and the metrics up to it."""
         # Metrics first: a run that is killed in between then has all rows up to its last checkpoint.
         self._write_rows()
+        self.check()
         with self._naming_checkpoint():
             self.checkpoints.save(self.step, tree)
 
@@ -217,6 +219,8 @@ class TrainingRun(Run):
         """Where writing fails, the message says where the run can continue."""
         try:
             yield
+        except Lost:  # with its checkpoints
+            raise
         except (UserError, OSError) as error:
             raise UserError(f"{error}; {self._last_checkpoint()}") from error
 

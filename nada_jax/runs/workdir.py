@@ -2,10 +2,11 @@
 
 import functools
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 import numpy as np
@@ -71,18 +72,21 @@ class Run:
           UserError: config.json is damaged, or not that of a run.
         """
         file = self.path("config.json")
-        if not file.is_file():
+        if not os.path.lexists(file):
             return None
+        if not file.is_file():  # a directory, which nothing may delete
+            raise UserError(f"{file} is not a file; give another --workdir")
         try:
             found = trees.flatten(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{file} is not a config ({error}); give another --workdir") from error
         if "task" not in found:  # that of a model from elsewhere, for example
             raise UserError(f"{file} is not the config of a run; give another --workdir")
         return found
 
     def refuse_other(self) -> None:
-        """Makes sure that the run in the workdir, if any, is the one that is configured."""
+        """Makes sure that the run in the workdir, if any, is the one that is configured, and that this can write."""
+        self._refuse_kinds()
         if (theirs := self.earlier) is None:
             if strangers := [str(path.relative_to(self.directory)) for path in self.written()]:
                 raise UserError(
@@ -96,7 +100,15 @@ class Run:
                 f"{self.config.task!r}); give another --workdir"
             )
         # Through JSON, which turns tuples into lists, as the file has them.
-        ours = trees.flatten(json.loads(self.config.to_json()))
+        ours = trees.flatten(json.loads(files.to_json(self.config.to_dict())))
+        # `overwrite` deletes on the word of this file, and `task` alone may stand in that of another program. More than
+        # half of the fields, rather than all: another version may have had a few more or less.
+        top = {field.split(".")[0] for field in ours}
+        if 2 * len(top & {field.split(".")[0] for field in theirs}) <= len(top):
+            raise UserError(
+                f"{self.path('config.json')} is not the config of a run: it lacks most fields of the task "
+                f"{self.config.task!r}; give another --workdir"
+            )
         differ = [
             f"{field} was {theirs.get(field)!r} and is {ours.get(field)!r}"
             for field in sorted(ours.keys() | theirs.keys())
@@ -107,27 +119,52 @@ class Run:
                 f"{self.directory} holds a run with other settings ({'; '.join(differ)}); {self.remedy}"
             )
 
+    def _refuse_kinds(self) -> None:
+        """Refuses a file where the run needs a directory, and a directory where it writes a file."""
+        for parent in {parent for name in self.results for parent in PurePath(name).parents}:
+            if os.path.lexists(path := self.path(parent)) and not path.is_dir():
+                raise UserError(f"{path} is a file; expected a directory, or another --workdir")
+        # A name without suffix is a directory, as of a checkpoint.
+        singles = (
+            x for name in self.results if PurePath(name).suffix for x in self.directory.glob(name)
+        )
+        for path in singles:
+            if path.is_dir():
+                raise UserError(f"{path} is a directory; expected a file, or another --workdir")
+
     def written(self) -> list[Path]:
         """What stands in the workdir of all that the run writes, but for config.json."""
         return [path for name in self.results for path in sorted(self.directory.glob(name))]
 
     def delete(self, paths: Iterable[Path]) -> None:
         """Deletes files and folders of an earlier run, on process 0 alone."""
-        processes.alone(_delete, paths)
+        processes.alone(self._guarded, _delete, paths)
 
     def begin(self) -> None:
         """Writes config.json: from now on the workdir is this run's."""
-        self.write_text("config.json", self.config.to_json(indent=2) + "\n")
+        self.write_text("config.json", files.to_json(self.config.to_dict(), indent=2) + "\n")
 
     def path(self, name: str) -> Path:
         """Where a file of the run stands."""
         return self.directory / name
 
     def write(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Calls write(path) on process 0; where it fails, it fails on all. Returns the path."""
+        """Calls write(path) on process 0; where it fails, it fails on all. Returns the path.
+
+        Raises:
+          UserError: the workdir was deleted, or is that of another run by now.
+        """
         path = self.path(name)
-        processes.alone(write, path)
+        processes.alone(self._guarded, write, path)
         return path
+
+    def check(self) -> None:
+        """Makes sure that the workdir is still that of the run, before something is written other than by `write`."""
+        processes.alone(self._lock.check)
+
+    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
+        self._lock.check()
+        function(*args)
 
     def draw(self, name: str, draw: Callable[[Path], None]) -> Path | None:
         """As `write`, for an image beside the results: one that fails costs a warning, not the run; None then."""

@@ -157,7 +157,7 @@ def directory_of(run: Run, name: str) -> Path:
 
 def flat(config: ConfigDict) -> dict[str, Any]:
     """The values of a config by flat field, as JSON has them."""
-    return trees.flatten(json.loads(config.to_json()))
+    return trees.flatten(json.loads(files.to_json(config.to_dict())))
 
 
 def decisive(cell: ConfigDict) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def read(
         return Cell(**known, state=state)
     home = directory / "adapt"
     found = json.loads((directory / "evaluate" / "evaluation.json").read_text("utf-8"))
-    ms = [row["ms"] for row in metrics.read(home / "metrics.jsonl")]
+    ms = [row["ms"] for row in metrics.read(home / "metrics.jsonl", "ms")]
     # Rows of the source are equal where these are; the page shows one of them.
     drawn = {f: v for f, v in own.items() if f.split(".")[0] in ("samples", "precision")}
     return Cell(

@@ -110,6 +110,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
 
 def sample(run: Run, settings: Settings) -> int:
     """Draws within the workdir that the run holds; see `run`."""
+    earlier = drawn_before(run)
     generators = load(settings)
     began = time.perf_counter()
     columns = settings.columns
@@ -120,8 +121,7 @@ def sample(run: Run, settings: Settings) -> int:
     }
 
     # An earlier grid may have been larger; its files would pass for images of this one.
-    if run.earlier:
-        run.delete(map(run.path, written(run.earlier)))
+    run.delete(earlier)
     run.begin()  # only now: wrong input leaves no workdir behind
     rows = [
         batch[start : start + columns]
@@ -141,10 +141,22 @@ def sample(run: Run, settings: Settings) -> int:
     return 0
 
 
+def drawn_before(run: Run) -> list[Path]:
+    """The images of the run that stands in the workdir; UserError where its config cannot have drawn any."""
+    try:
+        return [run.path(name) for name in written(run.earlier)] if run.earlier else []
+    except (KeyError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{run.path('config.json')} is not the config of a run that draws images ({error}); give another --workdir"
+        ) from error
+
+
 def written(config: Mapping[str, Any]) -> list[str]:
     """Names of the images that a config, given by flat field, draws into the workdir."""
     names = ["samples/grid.png"]
     if config["singles"]:
+        if config["rows"] * config["columns"] > MOST:
+            raise OverflowError(f"more than {MOST:,} images")
         seeds = range(config["seed"], config["seed"] + config["rows"] * config["columns"])
         rows = PREFIXES if config["source.weights"] else ["adapted"]
         names += [f"samples/{PREFIXES[row]}_{seed:04d}.png" for row in rows for seed in seeds]

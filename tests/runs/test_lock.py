@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from nada_jax.errors import UserError
 from nada_jax.runs import lock
-from nada_jax.runs.lock import Lock
+from nada_jax.runs.lock import Lock, Lost
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,3 +109,61 @@ def test_a_workdir_that_cannot_be_made_is_refused(name, why, tmp_path):
     with pytest.raises(UserError, match=f"cannot write into (.|\n)*{why}"):
         Lock(tmp_path / name).take()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_workdir_that_was_deleted_and_begun_anew_is_no_longer_that_of_the_first_run(tmp_path):
+    first, second = Lock(tmp_path / "run"), Lock(tmp_path / "run")
+    first.check()  # as on processes that hold no lock
+    first.take()
+    first.check()
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(Lost, match=f"^{tmp_path}/run was deleted or taken over"):
+        first.check()
+    second.take()
+    with pytest.raises(Lost, match="nothing more is written$"):
+        first.check()
+    first.release()  # which must not remove the lock of the second
+    second.check()
+    with pytest.raises(UserError, match="is in use"):
+        Lock(tmp_path / "run").take()
+    second.release()
+
+
+def test_a_file_system_that_numbers_files_anew_loses_no_workdir(tmp_path, monkeypatch):
+    held = Lock(tmp_path)
+    held.take()
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    held.check()
+    monkeypatch.undo()
+
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "stat", refuse)
+    held.check()
+    monkeypatch.undo()
+    held.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["my notes", "5", '{"process": 1}', "[" * 2000, "\0" * 10])
+def test_a_file_that_is_no_lock_is_neither_overwritten_nor_removed(content, tmp_path):
+    (tmp_path / lock.NAME).write_text(content)
+    with pytest.raises(UserError, match=f"{lock.NAME} is not the lock of a run; move it away"):
+        Lock(tmp_path).take()
+    assert (tmp_path / lock.NAME).read_text() == content
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "directory", "pipe"])
+def test_what_is_no_file_is_no_lock(kind, tmp_path):
+    (tmp_path / "mine").write_text("")
+    make = {
+        "link": lambda path: path.symlink_to(tmp_path / "mine"),
+        "dangling": lambda path: path.symlink_to(tmp_path / "nothing"),
+        "directory": Path.mkdir,
+        "pipe": os.mkfifo,
+    }
+    make[kind](tmp_path / lock.NAME)
+    with pytest.raises(UserError, match=f"{lock.NAME} is not a file; move it away"):
+        Lock(tmp_path).take()
+    assert sorted(os.listdir(tmp_path)) == sorted([lock.NAME, "mine"])

@@ -351,6 +351,11 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
             "steps is 'many'; expected a whole number",
         ),
         (["--config=configs/nada_sketch.py", "--config.loss=3"], "loss is a section; expected"),
+        (
+            ["--config=configs/nada_sketch.py", "--config.loss.l2=0.0", "--config.loss=3"],
+            "loss is a section; expected",
+        ),
+        (["--config.steps=3", "--config=configs/nada_sketch.py"], "expected --config first"),
         (["--config=configs/nada_sketch.py", b"--config.text.target=\xff"], "\\udcff' is not text"),
         (["--config=configs/nada_sketch.py:nowhere"], "variant is 'nowhere'; expected"),
         (["--config=configs/nowhere.py"], "configs/nowhere.py"),

@@ -56,7 +56,7 @@ def lines_with(text, start):
 
 
 def test_every_cell_is_measured_written_and_shown(tmp_path, capsys):
-    (tmp_path / "config.json").write_text('{"task": "benchmark"}')
+    (tmp_path / "config.json").write_text(config().to_json())
     (tmp_path / "metrics.jsonl").write_text("of an earlier run\n")
     former = jax.config.jax_compilation_cache_dir
     settings = {"strategies": ("adaptive",), "k": 0, "official_device": "NVIDIA H200"}

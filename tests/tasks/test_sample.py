@@ -1,5 +1,7 @@
 """Grids and single images from any generator."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -100,6 +102,18 @@ def test_wrong_fields_are_named_and_nothing_is_written(fields, message, tmp_path
 def test_another_tasks_workdir_is_left_alone(tmp_path):
     (tmp_path / "config.json").write_text('{"task": "adapt", "steps": 5}')
     with pytest.raises(UserError, match="task was 'adapt' and is 'sample'"):
+        sample.run(config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"rows": "a"}, {"rows": None}, {"rows": 1.5}, {"rows": 10**9}, {"source": {}}]
+)
+def test_a_damaged_config_is_told_before_anything_is_drawn(fields, tmp_path, monkeypatch):
+    damaged = config().to_dict() | fields
+    (tmp_path / "config.json").write_text(json.dumps(damaged))
+    monkeypatch.setattr(sample, "load", lambda *_: pytest.fail("it was not told"))
+    with pytest.raises(UserError, match="config.json is not the config of a run that draws images"):
         sample.run(config(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
