@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from nada_jax import files
 from nada_jax.errors import UserError, reading
 
+MOST = 2**16  # images of a grid: all of them are held at once
 BATCH = 32  # images of a folder read at once: a folder may be larger than the memory
 # What may be white where a file does not say it; which of them it is, its numbers tell.
 WHITES_OF_FLOATS = (1, 2**8 - 1, 2**16 - 1)
@@ -18,8 +19,26 @@ WHITES_OF_INTEGERS = (2**8 - 1, 2**16 - 1)  # and the largest number of the type
 BITS, KIND, SIGNED, PHOTOMETRY, WHITE_IS_ZERO = 258, 339, 2, 262, 0
 
 
+def check_finite(images: np.ndarray, what: str = "the images") -> None:
+    """Refuses images with NaN or infinity, of which files would hold arbitrary colours.
+
+    Args:
+      images: numbers of any shape, or features of images.
+      what: how the message calls them.
+
+    Raises:
+      UserError: some are not finite.
+    """
+    if wrong := np.count_nonzero(~np.isfinite(images)):
+        raise UserError(
+            f"{what} are not finite: {wrong:,} of {np.size(images):,} numbers are NaN or infinite; expected none, as "
+            "sound weights and a moderate truncation give"
+        )
+
+
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """[..., h, w, 3] in [-1, 1] (clipped) -> the same shape in 0..255."""
+    """[..., h, w, 3] in [-1, 1] (clipped) -> the same shape in 0..255; UserError where a number is not finite."""
+    check_finite(images)
     scaled = (np.asarray(images, np.float32) + 1) * 127.5
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
@@ -157,7 +176,7 @@ def stream(
     Raises:
       UserError: there is no such folder, or no image in it.
     """
-    said = f"{field}={os.fspath(directory)!r}"
+    said = f"{field}={files.spelled(directory, field)!r}"
     files.check_local(directory, said, "download the images, and give their folder")
     directory = files.expand(directory)
     if not directory.is_dir():
