@@ -15,6 +15,7 @@ BATCH = 32  # images of a folder read at once: a folder may be larger than the m
 # What may be white where a file does not say it; which of them it is, its numbers tell.
 WHITES_OF_FLOATS = (1, 2**8 - 1, 2**16 - 1)
 WHITES_OF_INTEGERS = (2**8 - 1, 2**16 - 1)  # and the largest number of the type
+DARK = 64  # of 255, what 14 of 16 bits give at most
 # Tags of TIFF that describe a number, and the values that make it other than an unsigned one.
 BITS, KIND, SIGNED, PHOTOMETRY, WHITE_IS_ZERO = 258, 339, 2, 262, 0
 
@@ -84,7 +85,8 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
     Args:
       path: a file of any format that Pillow knows; the first image of one that moves. What is transparent becomes
         white. Grey values of 16 bits are scaled by their range; those of 32 bits and floats by the smallest of a
-        few ranges that holds them.
+        few ranges that holds them. Where the highest two of 16 bits are empty in all of a PNG or TIFF, a warning says
+        that it is read as dark.
       size: side in pixels.
 
     Returns:
@@ -98,6 +100,8 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as file:
+                # Loading empties `tile`. Other formats say which number is white.
+                deep = file.format in ("PNG", "TIFF") and ";16" in str(file.tile)
                 upright = _with_alpha(file, ImageOps.exif_transpose(file))
         except UnidentifiedImageError as error:
             what = "no image that Pillow knows" if os.path.getsize(path) else "empty"
@@ -107,6 +111,15 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
         white = Image.new("RGBA", upright.size, "white")
         image = Image.alpha_composite(white, upright).convert("RGB")
         square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    # Cameras and microscopes often put 12 or 14 bits into 16, which no field of the file says. It is no error: in both
+    # formats the largest number is white, so that a dark photograph looks the same.
+    brightest = max(high for _, high in image.getextrema())
+    if deep and brightest <= DARK:
+        warnings.warn(
+            f"{os.fspath(path)}: read as dark, as its numbers have 16 bits of which the highest two are empty; where "
+            "white is 4095 or 16383, scale it to 65535, or save 8 bits",
+            stacklevel=2,
+        )
     return np.asarray(square, np.float32) / 127.5 - 1
 
 
