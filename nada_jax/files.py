@@ -14,6 +14,21 @@ import safetensors
 import safetensors.numpy
 
 from nada_jax.errors import UserError
+from nada_jax.settings import need
+
+
+def spelled(name: str | os.PathLike, field: str) -> str:
+    """A name or path as text.
+
+    Args:
+      name: what the user gave.
+      field: how the message calls it.
+
+    Raises:
+      UserError: it is neither a text nor a path; bytes are neither, as their encoding is unknown.
+    """
+    need(isinstance(name, str | os.PathLike), field, name, "a text or a path")
+    return os.fspath(name)
 
 
 def check_local(name: str | os.PathLike, what: str, instead: str = "") -> None:

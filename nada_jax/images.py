@@ -10,16 +10,36 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from nada_jax import files
 from nada_jax.errors import UserError, reading
 
+MOST = 2**16  # images of a grid: all of them are held at once
 BATCH = 32  # images of a folder read at once: a folder may be larger than the memory
 # What may be white where a file does not say it; which of them it is, its numbers tell.
 WHITES_OF_FLOATS = (1, 2**8 - 1, 2**16 - 1)
 WHITES_OF_INTEGERS = (2**8 - 1, 2**16 - 1)  # and the largest number of the type
+DARK = 64  # of 255, what 14 of 16 bits give at most
 # Tags of TIFF that describe a number, and the values that make it other than an unsigned one.
 BITS, KIND, SIGNED, PHOTOMETRY, WHITE_IS_ZERO = 258, 339, 2, 262, 0
 
 
+def check_finite(images: np.ndarray, what: str = "the images") -> None:
+    """Refuses images with NaN or infinity, of which files would hold arbitrary colours.
+
+    Args:
+      images: numbers of any shape, or features of images.
+      what: how the message calls them.
+
+    Raises:
+      UserError: some are not finite.
+    """
+    if wrong := np.count_nonzero(~np.isfinite(images)):
+        raise UserError(
+            f"{what} are not finite: {wrong:,} of {np.size(images):,} numbers are NaN or infinite; expected none, as "
+            "sound weights and a moderate truncation give"
+        )
+
+
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """[..., h, w, 3] in [-1, 1] (clipped) -> the same shape in 0..255."""
+    """[..., h, w, 3] in [-1, 1] (clipped) -> the same shape in 0..255; UserError where a number is not finite."""
+    check_finite(images)
     scaled = (np.asarray(images, np.float32) + 1) * 127.5
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
@@ -65,7 +85,8 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
     Args:
       path: a file of any format that Pillow knows; the first image of one that moves. What is transparent becomes
         white. Grey values of 16 bits are scaled by their range; those of 32 bits and floats by the smallest of a
-        few ranges that holds them.
+        few ranges that holds them. Where the highest two of 16 bits are empty in all of a PNG or TIFF, a warning says
+        that it is read as dark.
       size: side in pixels.
 
     Returns:
@@ -79,6 +100,8 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as file:
+                # Loading empties `tile`. Other formats say which number is white.
+                deep = file.format in ("PNG", "TIFF") and ";16" in str(file.tile)
                 upright = _with_alpha(file, ImageOps.exif_transpose(file))
         except UnidentifiedImageError as error:
             what = "no image that Pillow knows" if os.path.getsize(path) else "empty"
@@ -88,6 +111,15 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
         white = Image.new("RGBA", upright.size, "white")
         image = Image.alpha_composite(white, upright).convert("RGB")
         square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    # Cameras and microscopes often put 12 or 14 bits into 16, which no field of the file says. It is no error: in both
+    # formats the largest number is white, so that a dark photograph looks the same.
+    brightest = max(high for _, high in image.getextrema())
+    if deep and brightest <= DARK:
+        warnings.warn(
+            f"{os.fspath(path)}: read as dark, as its numbers have 16 bits of which the highest two are empty; where "
+            "white is 4095 or 16383, scale it to 65535, or save 8 bits",
+            stacklevel=2,
+        )
     return np.asarray(square, np.float32) / 127.5 - 1
 
 
@@ -157,7 +189,7 @@ def stream(
     Raises:
       UserError: there is no such folder, or no image in it.
     """
-    said = f"{field}={os.fspath(directory)!r}"
+    said = f"{field}={files.spelled(directory, field)!r}"
     files.check_local(directory, said, "download the images, and give their folder")
     directory = files.expand(directory)
     if not directory.is_dir():

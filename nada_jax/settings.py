@@ -49,6 +49,8 @@ Number = Annotated[float, Rule(math.isfinite, "a finite number")]
 NonNegative = Annotated[float, Rule(lambda x: 0 <= x < math.inf, "a number from 0")]
 Positive = Annotated[float, Rule(lambda x: 0 < x < math.inf, "a number above 0")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share in 0..1")]
+# 1 draws as trained. Far beyond that all images are alike, and the squares of what networks compute leave float32.
+Truncation = Annotated[float, Rule(lambda x: -100 <= x <= 100, "a number in -100..100")]
 # JAX keeps 32 bits of a seed: larger ones would draw what smaller ones do.
 SEEDS = range(2**32)
 Seed = Annotated[int, Rule(lambda x: int(x) in SEEDS, "a whole number in 0..2^32 - 1")]

@@ -1,6 +1,8 @@
 """Images in, images out."""
 
 import struct
+import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -50,6 +52,21 @@ def tiff(path, bits, kind, data, photometry=1):
     }
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     path.write_bytes(b"II*\0\x08\0\0\0\x09\0" + entries + bytes(4) + data)
+
+
+def png(colours):
+    """A PNG of uint16 [h, w, 3], which Pillow cannot write."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    height, width, _ = colours.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def ramp(largest, kind):
@@ -113,6 +130,46 @@ def test_numbers_that_do_not_say_what_is_white_are_refused(grey, said, tmp_path)
     Image.fromarray(grey).save(tmp_path / "a.tif")
     with pytest.raises(UserError, match=f"a.tif: .*{said}"):
         images.read(tmp_path / "a.tif", 8)
+
+
+TWELVE = ramp(4095, np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("name", "grey", "warned"),
+    [
+        ("a.png", TWELVE, True),
+        ("a.tif", TWELVE, True),
+        ("a.tif", ramp(2**14 - 1, ">u2"), True),
+        ("a.tif", ramp(2**15 - 1, np.uint16), False),  # dark, and read without a word
+        ("a.pgm", ramp(4095, np.int32), False),  # this format says what is white
+        ("a.png", ramp(15, np.uint8), False),
+    ],
+)
+def test_sixteen_bits_whose_highest_are_empty_are_read_as_dark_with_a_warning(
+    name, grey, warned, tmp_path
+):
+    Image.fromarray(grey).save(tmp_path / name)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        read = images.read(tmp_path / name, 8)
+    largest = 2**8 - 1 if grey.dtype == np.uint8 else 2**16 - 1
+    assert (read[..., 1] + 1) / 2 == pytest.approx(grey / largest, abs=0.004)
+    assert [f"{name}: read as dark" in str(warning.message) for warning in said] == [True] * warned
+
+
+def test_colours_of_twelve_bits_within_sixteen_are_warned_of_too(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(np.repeat(TWELVE[..., None], 3, axis=-1)))
+    with pytest.warns(UserWarning, match="a.png: read as dark, as its numbers have 16 bits"):
+        assert images.read(tmp_path / "a.png", 8).max() < -0.8
+
+
+def test_images_that_are_not_finite_are_never_written(tmp_path):
+    wrong = np.zeros((1, 4, 4, 3), np.float32)
+    wrong[0, 1, 2] = np.nan, np.inf, 0
+    with pytest.raises(UserError, match="the images are not finite: 2 of 48 numbers are NaN"):
+        images.save_grid(wrong, 1, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -199,3 +256,5 @@ def test_a_folder_without_images_is_refused(tmp_path):
         UserError, match="folder='https://x.org/a' is an address, .*; download the im"
     ):
         list(images.stream("https://x.org/a", 4, field="folder"))
+    with pytest.raises(UserError, match="folder is None; expected a text or a path"):
+        list(images.stream(None, 4, field="folder"))

@@ -15,6 +15,7 @@ from nada_jax.errors import UserError
 from nada_jax.evaluation import features
 from nada_jax.evaluation.features import LEAST
 from nada_jax.models.clip import Clip, unit
+from nada_jax.settings import need
 
 FIELDS = "text.source", "text.target"  # how messages call two texts
 
@@ -233,12 +234,13 @@ def _shortest(vectors: jax.Array) -> float:
 
 
 def check(**texts: str) -> None:
-    """Refuses blank texts, given by the name of their field.
+    """Refuses blank texts, and what is no text, given by the name of their field.
 
     Raises:
       UserError: names the field.
     """
     for field, text in texts.items():
+        need(isinstance(text, str), field, text, "a text such as 'pencil sketch'")
         if not text.strip():
             raise UserError(f"{field} is blank ({text!r}); expected words such as 'pencil sketch'")
 

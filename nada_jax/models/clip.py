@@ -19,6 +19,7 @@ from nada_jax import batches, trees
 from nada_jax.errors import UserError, reading, some
 from nada_jax.models import clip_network, preprocessing, resampling
 from nada_jax.models.clip_network import canonical, network, param_shapes
+from nada_jax.models.ops import check_images
 from nada_jax.models.preprocessing import MEAN, STD
 from nada_jax.models.tokenizer import Tokenizer, load_tokenizer
 from nada_jax.settings import PRECISIONS, need
@@ -86,7 +87,11 @@ class Clip:
 
         Returns:
           float32 [b, r, r, 3], what the network reads.
+
+        Raises:
+          ValueError: images of another shape, or of whole numbers, whose range is another one.
         """
+        check_images(images)
         # Nothing is clamped: clamping would cut off gradients of what exceeds [-1, 1].
         sides = images.shape[1:3]
         rows, columns = (
@@ -148,9 +153,10 @@ class Clip:
         A text that is too long is cut, with a warning, the first time, that shows what is left.
 
         Raises:
-          UserError: there is no text, or one is blank.
+          UserError: there is no text, one is blank, or no text at all.
         """
-        if isinstance(texts, str) or not texts:
+        listed = isinstance(texts, Sequence) and not isinstance(texts, str | bytes)
+        if not listed or not texts or not all(isinstance(text, str) for text in texts):
             raise UserError(f"expected a list of texts for clip {self.name!r}, got {texts!r}")
         # Any padding would do: the network attends backwards only, and is read out at the end token.
         ids = np.zeros((len(texts), self.context), np.int32)

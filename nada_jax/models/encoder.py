@@ -20,6 +20,7 @@ from flax import linen as nn
 
 from nada_jax.errors import UserError
 from nada_jax.models.irse import Body, BodyArchitecture, average_pool, body_fields, network_shapes
+from nada_jax.models.ops import check_images
 from nada_jax.models.stylegan2_networks import Dense
 
 IMAGE_SIZE = 256  # pixels, of all published encoders
@@ -180,6 +181,7 @@ class Encoder:
         Returns:
           [b, l, w_dim].
         """
+        check_images(images, self.architecture.in_channels)
         return self.latent_avg + self.offsets(_resize(images))
 
 
@@ -201,6 +203,7 @@ def refine(
     Returns:
       [b, l, w_dim].
     """
+    check_images(images)
     images = _resize(images)
 
     def step(_, ws):

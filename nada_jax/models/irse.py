@@ -19,6 +19,7 @@ from flax import linen as nn
 
 from nada_jax import trees
 from nada_jax.errors import UserError
+from nada_jax.models.ops import check_images
 
 # Of IR-50: stages of 3, 4, 14 and 3 blocks.
 WIDTHS = (64,) * 3 + (128,) * 4 + (256,) * 14 + (512,) * 3
@@ -233,6 +234,7 @@ class Irse50:
           What the network reads, [b, 112, 112, 3]: images pooled to 256 pixels, cropped, and pooled
           again.
         """
+        check_images(images)
         faces = average_pool(images, ALIGNED)[:, ROWS, COLUMNS]
         return average_pool(faces, self.architecture.image_size)
 

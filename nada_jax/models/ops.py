@@ -15,6 +15,19 @@ SQRT2 = float(np.sqrt(2.0))
 EPS = 1e-8  # of the official code; trained weights depend on it
 
 
+def check_images(images: jax.Array, channels: int = 3) -> None:
+    """Refuses what cannot be images [b, h, w, channels] in [-1, 1]: other shapes, and whole numbers, as of 0..255.
+
+    Raises:
+      ValueError: names the type and the shape.
+    """
+    floats = jnp.issubdtype(images.dtype, jnp.floating)
+    if not floats or images.ndim != 4 or images.shape[-1] != channels:
+        raise ValueError(
+            f"images are {images.dtype} of the shape {images.shape}; expected floats [b, h, w, {channels}] in [-1, 1]"
+        )
+
+
 def pixel_norm(x: jax.Array) -> jax.Array:
     """Scales the last axis to root mean square 1: x * rsqrt(mean(x^2) + 1e-8)."""
     return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + EPS)

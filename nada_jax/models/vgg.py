@@ -17,6 +17,7 @@ import numpy as np
 from nada_jax.errors import UserError
 from nada_jax.losses import perceptual
 from nada_jax.models.convolution import conv
+from nada_jax.models.ops import check_images
 
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of each block, by depth
 LPIPS_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
@@ -219,6 +220,7 @@ def preprocess(images: jax.Array, preprocessing: str) -> jax.Array:
     Returns:
       [b, h, w, 3].
     """
+    check_images(images)
     if preprocessing == "caffe":
         return (images[..., ::-1] + 1) * 127.5 - CAFFE_MEAN
     return (images - MEAN) / STD

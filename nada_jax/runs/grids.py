@@ -1,7 +1,7 @@
 """Grids of images that show how far an adaptation has come."""
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -11,15 +11,18 @@ from nada_jax import images
 from nada_jax.devices import mesh as meshes
 from nada_jax.models.stylegan2 import Generator, draw_latents
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import Count, Number, Section, Seed
+from nada_jax.settings import Rule, Section, Seed, Truncation
+
+# Many more than fit into the memory, which XLA says where it can; of 10^8 it ends the process.
+COUNT = Rule(lambda x: 1 <= x <= images.MOST, f"a whole number in 1..{images.MOST:,}")
 
 
 class Samples(Section, name="samples"):
     """The sample grids of a run; `config.samples`."""
 
-    count: Count
+    count: Annotated[int, COUNT]
     seed: Seed
-    truncation: Number
+    truncation: Truncation
 
 
 class SampleGrid:

@@ -14,12 +14,12 @@ from nada_jax import batches, images, trees
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs.workdir import Run
-from nada_jax.settings import SEEDS, Count, Number, Precision, Section, Seed, one_of
+from nada_jax.settings import SEEDS, Count, Precision, Section, Seed, Truncation, one_of
 from nada_jax.weights import loading
 
 BATCH = 8  # images drawn at once; bounds the memory whatever the grid
-MOST = 2**16  # images of a run: all of them are held at once
 MEMORY = "lower rows or columns, or set precision=bfloat16"  # the remedy for a lack of it
+FIELDS = {"source": "source.weights", "adapted": "generator.weights"}  # that name the generators
 PREFIXES = {"source": "source", "adapted": "seed"}  # row of the grid -> names of its single files
 
 Noise = Callable[[Generator, jax.Array, jax.Array], jax.Array]
@@ -68,13 +68,13 @@ class Settings(Section):
     seed: Seed
     rows: Count
     columns: Count
-    truncation: Number
+    truncation: Truncation
     noise: Annotated[str, one_of(NOISES)]
     singles: bool
 
     def check(self) -> None:
         """There may not be more images than fit, and the last has a seed, too."""
-        self.need(len(self.seeds) <= MOST, "rows", f"rows * columns up to {MOST:,}")
+        self.need(len(self.seeds) <= images.MOST, "rows", f"rows * columns up to {images.MOST:,}")
         expected = (
             f"at most {SEEDS.stop - 1:,} for the last of the {self.rows * self.columns:,} images "
             "(rows * columns), whose seeds count up"
@@ -119,6 +119,8 @@ def sample(run: Run, settings: Settings) -> int:
         row: draw(generator, seeds, settings.truncation, settings.noise)
         for row, generator in generators.items()
     }
+    for row, batch in drawn.items():
+        images.check_finite(batch, f"the images of {FIELDS[row]}")
 
     # An earlier grid may have been larger; its files would pass for images of this one.
     run.delete(earlier)

@@ -53,6 +53,9 @@ def load_generator(
     path = find_generator(weights, field)
     generator = load_model(Generator, path, field=field).replace(precision=precision)
     beside = field.removesuffix("weights")
+    for name, several in {"deltas": deltas, "scales": scales}.items():
+        good = isinstance(several, Sequence) and not isinstance(several, str | bytes)
+        need(good, f"{beside}{name}", several, "a list or a tuple")
     scales = tuple(scales) or (1.0,) * len(deltas)
     if len(scales) != len(deltas) or not all(isinstance(s, int | float) for s in scales):
         raise UserError(
@@ -87,7 +90,7 @@ def load_clip(
       UserError: there is no such name or directory, it holds no CLIP, or its configuration says what is
         not built.
     """
-    name, path = os.fspath(model), _expand(model, field)
+    name, path = files.spelled(model, field), _expand(model, field)
     if path.is_file():
         from convert import clip
 
@@ -167,7 +170,7 @@ def find_generator(weights: str | os.PathLike, field: str = "generator.weights")
     Raises:
       UserError: there is no such name or file, or it cannot be fetched.
     """
-    name = os.fspath(weights)
+    name = files.spelled(weights, field)
     if not name:
         raise UserError(f"{field} is empty; give a name such as avatar64, or a file")
     # Embedded names come first, so that no file of the working directory can take their place.
@@ -199,7 +202,7 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
     Raises:
       UserError: there is no such name or directory, or it cannot be fetched.
     """
-    name = os.fspath(model)
+    name = files.spelled(model, field)
     embedded = {p.name.removeprefix("clip-"): p for p in registry.ASSETS.glob("clip-*")}
     if name in embedded:
         return embedded[name]
@@ -222,7 +225,7 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
 
 def _expand(name: str | os.PathLike, field: str) -> Path:
     """The path behind a name, which may not exist; UserError for an address, or where the system refuses."""
-    said = os.fspath(name)
+    said = files.spelled(name, field)
     known = {entry.url: entry.name for entry in registry.GENERATORS.values()}
     known |= {f"https://huggingface.co/{clip}": clip for clip in registry.CLIPS}
     instead = f"give the name {known[said]}, which is fetched once" if said in known else ""
@@ -232,7 +235,7 @@ def _expand(name: str | os.PathLike, field: str) -> Path:
         path.exists()  # OSError: the name is too long, or a directory is closed to the user
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{field}={os.fspath(name)!r} cannot be read: {why}") from error
+        raise UserError(f"{field}={said!r} cannot be read: {why}") from error
     return path
 
 

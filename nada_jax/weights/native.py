@@ -78,9 +78,9 @@ def save_model(model: NativeModel, path: str | os.PathLike, **facts: str) -> Non
       **facts: strings kept in the header beside the architecture (the texts of an adaptation, ...).
 
     Raises:
-      UserError: the path has another ending, or cannot be written.
+      UserError: the path is none, has another ending, or cannot be written.
     """
-    if Path(path).suffix.lower() != SUFFIX:
+    if Path(files.spelled(path, "path")).suffix.lower() != SUFFIX:
         raise UserError(f"{path} does not end in {SUFFIX}, the native format")
     described = json.dumps(dataclasses.asdict(model.architecture))
     metadata = {"format": FORMAT + model.KIND, "architecture": described} | facts

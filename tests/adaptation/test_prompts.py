@@ -43,6 +43,8 @@ def test_mean_feature_is_the_unit_mean_over_the_templates(avatar_clip, assert_cl
     [
         ("", "sketch", "text.source is blank"),
         ("photo", " ", "text.target is blank"),
+        (None, "sketch", "text.source is None; expected a text"),
+        ("photo", b"sketch", "text.target is b'sketch'; expected a text"),
         ("photo", "photo", "both 'photo'"),
         (
             "Zombie",

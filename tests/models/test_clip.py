@@ -146,11 +146,35 @@ def test_long_text_is_cut_with_a_warning_that_shows_what_is_left(avatar_clip):
 
 
 @pytest.mark.parametrize(
-    "texts", [[""], ["a", " \n"], [], "a sketch", ["\ufeff"], ["\x1b[31m"], ["&nbsp;"]]
-)
+    "texts",
+    [
+        [""], ["a", " \n"], [], "a sketch", ["\ufeff"], ["\x1b[31m"], ["&nbsp;"],
+        None, 3, b"a sketch", {"a"}, [b"a"], [3], ["a", None],
+    ],
+)  # fmt: skip
 def test_texts_that_cannot_be_embedded_are_refused(avatar_clip, texts):
     with pytest.raises(UserError, match="text"):
         avatar_clip.embed_texts(texts)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (
+            np.zeros((1, 8, 8, 3), np.uint8),
+            r"images are uint8 of the shape \(1, 8, 8, 3\); expected",
+        ),
+        (np.zeros((1, 8, 8, 3), bool), "images are bool of"),
+        (np.zeros((1, 3, 8, 8), np.float32), r"images are float32 of the shape \(1, 3, 8, 8\)"),
+        (
+            np.zeros((8, 8, 3), np.float32),
+            r"of the shape \(8, 8, 3\); expected floats \[b, h, w, 3",
+        ),
+    ],
+)
+def test_what_cannot_be_images_is_refused_with_its_type_and_shape(avatar_clip, images, said):
+    with pytest.raises(ValueError, match=said):
+        avatar_clip.embed_images(images)
 
 
 def test_arrays_that_do_not_fit_are_all_named(avatar_clip):

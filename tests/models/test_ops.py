@@ -1,9 +1,11 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nada_jax.models import ops
+from nada_jax.models import encoder, irse, ops, vgg
 from tests.models.reference import random, reference_upsample_conv
 
 
@@ -73,3 +75,17 @@ def test_the_gradient_of_the_activation_is_as_exact_as_that_of_jax(shape, dtype,
         assert ours.dtype == theirs.dtype
         error, other = (np.linalg.norm(x - expected) for x in (ours, theirs))
         assert error <= 5e-5 * np.linalg.norm(expected) + 1.5 * other
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        functools.partial(irse.Irse50.pixels, None),
+        functools.partial(vgg.preprocess, preprocessing="caffe"),
+        functools.partial(encoder.refine, None, draw=None),
+    ],
+)
+def test_every_network_refuses_what_cannot_be_images(read):
+    for images in (np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 3, 8, 8), np.float32)):
+        with pytest.raises(ValueError, match=r"^images are .* of the shape .*; expected floats"):
+            read(images)

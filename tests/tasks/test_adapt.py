@@ -295,6 +295,8 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
         ({"text.others": ("\udcff",), "text.weights": (1.0,)}, "text.others is .*without halves"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
         ({"batch_size": 2**31}, "batch_size is 2147483648; expected at most 2,147,483,647"),
+        ({"samples.count": 10**8}, r"samples.count is 100000000; expected .* in 1\.\.65,536"),
+        ({"samples.truncation": 1e308}, r"samples.truncation is 1e\+308; expected .* -100\.\.100"),
         ({"freeze.strategy": "lat"}, "freeze.strategy is 'lat'; expected one of"),
         (
             {"freeze.strategy": "adaptive", "freeze.k": 11},

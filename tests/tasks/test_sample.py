@@ -84,6 +84,7 @@ def test_truncation_zero_draws_one_image_and_noise_changes_it(tmp_path):
         ({"noise": "loud"}, "noise is 'loud'"),
         ({"generator.weights": "nowhere"}, "generator.weights='nowhere' is neither"),
         ({"source.weights": "nowhere"}, "source.weights='nowhere' is neither"),
+        ({"truncation": 1e308}, r"truncation is 1e\+308; expected a number in -100\.\.100"),
         ({"precision": "half"}, "precision is 'half'"),
         ({"seed": 2**32}, r"seed is 4294967296; expected a whole number in 0\.\.2\^32 - 1"),
         (
@@ -97,6 +98,20 @@ def test_wrong_fields_are_named_and_nothing_is_written(fields, message, tmp_path
     with pytest.raises(UserError, match=message):
         sample.run(config(**fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_images_that_are_not_finite_name_the_generator_and_leave_an_earlier_run(
+    tmp_path, monkeypatch
+):
+    earlier = tmp_path / "samples" / "grid.png"
+    (tmp_path / "config.json").write_text(config().to_json())
+    earlier.parent.mkdir()
+    earlier.write_text("earlier")
+    drawn = np.full((6, 4, 4, 3), np.nan, np.float32)
+    monkeypatch.setattr(sample, "draw", lambda *_: drawn)
+    with pytest.raises(UserError, match="the images of generator.weights are not finite: 288 of"):
+        sample.run(config(), tmp_path)
+    assert earlier.read_text() == "earlier"
 
 
 def test_another_tasks_workdir_is_left_alone(tmp_path):

@@ -96,6 +96,30 @@ def test_an_address_says_what_to_do_for_every_field_of_files(name, said, saved):
         assert said in str(error.value)
 
 
+@pytest.mark.parametrize("name", [None, 3, [], True, b"avatar64"])
+def test_what_is_neither_a_text_nor_a_path_is_refused_by_its_field(name, saved, tiny_generator):
+    for field, call in (
+        ("generator.weights", nada_jax.load_generator),
+        ("generator.weights", loading.find_generator),
+        ("generator.deltas", lambda name: nada_jax.load_generator(saved, deltas=(name,))),
+        ("weights", lambda name: nada_jax.load_model(nada_jax.Vgg, name)),
+        ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
+        ("clip.models", nada_jax.load_clip),
+        ("clip.models", loading.find_clip),
+        ("path", lambda name: nada_jax.save_generator(tiny_generator, name)),
+    ):
+        with pytest.raises(UserError) as error:
+            call(name)
+        assert str(error.value) == f"{field} is {name!r}; expected a text or a path"
+
+
+@pytest.mark.parametrize("several", [None, 1.0, "delta.safetensors"])
+@pytest.mark.parametrize("field", ["deltas", "scales"])
+def test_deltas_and_scales_are_lists(field, several, saved):
+    with pytest.raises(UserError, match=f"^generator.{field} is .*; expected a list or a tuple$"):
+        nada_jax.load_generator(saved, **{field: several})
+
+
 def test_the_address_of_a_clip_on_the_hub_names_it():
     with pytest.raises(UserError, match="give the name openai/clip-vit-base-patch16, which is"):
         nada_jax.load_clip("https://huggingface.co/openai/clip-vit-base-patch16")
