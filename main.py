@@ -5,6 +5,7 @@ runs/RECIPE unless --workdir says otherwise. Wrong input ends in one sentence an
 """
 
 import importlib
+import itertools
 import logging
 import os
 import re
@@ -46,13 +47,17 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    logging.getLogger("absl").setLevel(
-        logging.ERROR
-    )  # what it warns of is told below, in a sentence
+    # What absl warns of is told below, in a sentence.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         rest = flags.FLAGS(arguments)[1:]
     except (Exception, SystemExit) as error:  # a config file is code, and may fail in any way
         return fail(explain(error, arguments) or error)
+    for argument, following in itertools.pairwise(arguments):
+        # absl takes the next flag for the value that is missing.
+        name = argument.lstrip("-")
+        if name in flags.FLAGS and following.startswith("--") and not flags.FLAGS[name].boolean:
+            return fail(f"{argument} has no value; expected {argument}=VALUE")
     if rest:
         return fail(f"unknown argument {rest[0]!r}; fields are set by --config.field=value")
     if not isinstance(CONFIG.value, ConfigDict) or "task" not in CONFIG.value:

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from nada_jax.errors import UserError
 
 MISSING = "--config is missing; for example --config=configs/nada_sketch.py"
-ABSENT = "--config={} does not exist; expected a file such as configs/default.py"
 
 
 def explain(error: BaseException | None, arguments: list[str]) -> str:
@@ -29,7 +28,7 @@ def explain(error: BaseException | None, arguments: list[str]) -> str:
         return MISSING
     path, *variant = given[1].split(":", 1)
     if not Path(path).is_file():
-        return ABSENT.format(path)
+        return _absent(path)
     try:
         values = dict(_walk(_load(path, variant).to_dict()))
     except UserError as failure:
@@ -68,6 +67,17 @@ def explain(error: BaseException | None, arguments: list[str]) -> str:
         expected = words.get(type(values[field]), f"a value like {values[field]!r}")
         return f"{field} is {value!r}; expected {expected}"
     return ""
+
+
+def _absent(path: str) -> str:
+    """Where a config file was looked for, and which may be meant."""
+    near = [
+        name
+        for name in (f"{path}.py", f"configs/{path}.py", f"configs/{path}")
+        if Path(name).is_file()
+    ]
+    remedy = f"did you mean {near[0]}?" if near else "expected a file such as configs/default.py"
+    return f"--config={path} does not exist in {Path.cwd()}; {remedy}"
 
 
 def _load(path: str, variant: list[str]) -> ConfigDict:

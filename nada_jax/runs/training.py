@@ -107,6 +107,8 @@ class TrainingRun(Run):
           UserError: the checkpoint does not fit, or is beyond the last step.
         """
         if self.schedule.overwrite:
+            if self.earlier is not None and jax.process_index() == 0:
+                print(f"overwrite: the earlier run in {self.directory} is deleted", flush=True)
             # config.json goes last: without it, what is left by a run killed here would be of no run.
             self.delete([*self.written(), self.path("config.json")])
         # After the deletion above: orbax lists the checkpoints when it is made.
@@ -116,7 +118,8 @@ class TrainingRun(Run):
         total = self.schedule.steps
         if self.step > total:
             raise UserError(
-                f"steps is {total}, but {self.directory} holds a run of {self.step} steps"
+                f"steps is {total}, but {self.directory} holds a run of {self.step} steps; give as many or more, or "
+                f"{self.remedy.removeprefix('give ')}"
             )
         self.begin()
         # A killed run may have written metrics beyond its last checkpoint; these steps are done again.

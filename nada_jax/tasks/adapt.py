@@ -80,7 +80,8 @@ def train(run: TrainingRun, settings: Settings, mesh: Mesh | None) -> int:
 
     # -- before the first step --------------------------------------------------------------------
     run.say(results.summary(settings, source, labels, state))
-    run.say(f"models ready in {time.perf_counter() - began:.0f} s; the first step compiles")
+    then = "all steps are done already" if run.finished else "the first step compiles"
+    run.say(f"models ready in {time.perf_counter() - began:.0f} s; {then}")
     if idle := meshes.idle(mesh, settings.batches):
         run.say(idle)
     grid = SampleGrid(settings.samples, source, run, mesh)

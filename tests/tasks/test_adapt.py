@@ -126,7 +126,7 @@ def test_a_finished_run_is_not_run_again(finished, tmp_path, capsys):
         finished / "metrics.jsonl"
     ).read_text()
     assert "image:" in capsys.readouterr().out
-    with pytest.raises(UserError, match="steps is 4, but .* holds a run of 6 steps"):
+    with pytest.raises(UserError, match="steps is 4, but .* holds a run of 6 steps; give as many"):
         adapt.run(small(steps=4), tmp_path / "run")
 
 
@@ -361,6 +361,11 @@ def test_wrong_fields_are_named_before_anything_is_written(fields, message, tmp_
         (["--config=configs/nada_sketch.py", b"--config.text.target=\xff"], "\\udcff' is not text"),
         (["--config=configs/nada_sketch.py:nowhere"], "variant is 'nowhere'; expected"),
         (["--config=configs/nowhere.py"], "configs/nowhere.py"),
+        (["--config=nada_sketch"], "did you mean configs/nada_sketch.py?"),
+        (
+            ["--config=configs/default.py", "--config.text.target", "--config.steps=2"],
+            "--config.text.target has no value; expected --config.text.target=VALUE",
+        ),
         ([], "--config is missing"),
         (["--config=README.md"], "README.md"),
         (
