@@ -157,8 +157,8 @@ def written(config: Mapping[str, Any]) -> list[str]:
     """Names of the images that a config, given by flat field, draws into the workdir."""
     names = ["samples/grid.png"]
     if config["singles"]:
-        if config["rows"] * config["columns"] > MOST:
-            raise OverflowError(f"more than {MOST:,} images")
+        if config["rows"] * config["columns"] > images.MOST:
+            raise OverflowError(f"more than {images.MOST:,} images")
         seeds = range(config["seed"], config["seed"] + config["rows"] * config["columns"])
         rows = PREFIXES if config["source.weights"] else ["adapted"]
         names += [f"samples/{PREFIXES[row]}_{seed:04d}.png" for row in rows for seed in seeds]
