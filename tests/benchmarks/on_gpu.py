@@ -21,6 +21,7 @@ from nada_jax.adaptation import models
 from nada_jax.adaptation.settings import Settings
 from nada_jax.adaptation.state import init_state
 from nada_jax.adaptation.step import make_train_step
+from nada_jax.devices import compilation
 from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.performance import timing
 from nada_jax.tasks import benchmark as task
@@ -94,6 +95,7 @@ def main() -> None:
     measured.set_defaults(run=step)
     commands.add_parser("precision").set_defaults(run=precision)
     options = vars(parser.parse_args())
+    compilation.set_flags()  # as main.py does; what $XLA_FLAGS has stays
     print(json.dumps(options.pop("run")(**options)), flush=True)
 
 
