@@ -56,7 +56,8 @@ def main(arguments: list[str]) -> int:
     for argument, following in itertools.pairwise(arguments):
         # absl takes the next flag for the value that is missing.
         name = argument.lstrip("-")
-        if name in flags.FLAGS and following.startswith("--") and not flags.FLAGS[name].boolean:
+        known = argument.startswith("-") and name in flags.FLAGS
+        if known and following.startswith("--") and not flags.FLAGS[name].boolean:
             return fail(f"{argument} has no value; expected {argument}=VALUE")
     if rest:
         return fail(f"unknown argument {rest[0]!r}; fields are set by --config.field=value")

@@ -5,6 +5,7 @@ is read, or has to have a value that is built, or has no part in features; any o
 change the network.
 """
 
+import contextlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -93,8 +94,9 @@ def beside(source: Path) -> Path | None:
     """The configuration of a file: NAME.json beside it, or open_clip_config.json."""
     own, published = source.with_suffix(".json"), source.with_name(NAME)
     # Any program may have written a file of that name.
-    if own.is_file() and {"model_cfg", "vision_cfg"} & files.read_json(own).keys():
-        return own
+    with contextlib.suppress(UserError):
+        if own.is_file() and {"model_cfg", "vision_cfg"} & files.read_json(own).keys():
+            return own
     return published if published.is_file() else None
 
 

@@ -128,9 +128,8 @@ def _with_alpha(file: Image.Image, upright: Image.Image) -> Image.Image:
     if upright.mode.startswith("I") or upright.mode == "F":
         # Pillow would cut these off at 255, whatever their range.
         grey = Image.fromarray(_eight_bits(file, np.asarray(upright)))
-        if isinstance(
-            clear := file.info.get("transparency"), int
-        ):  # of PNG: the value that is none
+        clear = file.info.get("transparency")  # of PNG: the value that is none
+        if isinstance(clear, int):
             grey.putalpha(Image.fromarray(np.uint8(255) * (np.asarray(upright) != clear)))
         return grey.convert("RGBA")
     # Pillow makes RGBA of these by way of another mode alone.

@@ -1,6 +1,7 @@
 """Standard output and error of a command: whatever becomes of the terminal, the work goes on."""
 
 import io
+import os
 import sys
 
 
@@ -12,7 +13,8 @@ def outlive_readers() -> None:
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # it was closed before the program began
+        # One that was closed before the program began, or a console of Windows, whose bytes are of its code page.
+        if stream is None or (os.name == "nt" and stream.isatty()):
             continue
         stream.flush()
         written = io.BufferedWriter(_Dropping(stream.fileno(), "w", closefd=False))

@@ -19,6 +19,7 @@ from nada_jax.errors import UserError
 
 T = TypeVar("T")
 
+MOST = 100  # networks in a table; a small file could name so many that sorting them out takes hours
 DEPTH = 4  # tables within tables; published checkpoints have two
 # Names of a network while it trains, where others end in "ema".
 TRAINED = re.compile(r"g|net_?g|gen|generator", re.IGNORECASE)
@@ -64,6 +65,10 @@ def find(content: Any, landmarks: str, path: Path, what: str) -> Found | None:
     for names, tables in _walk(content):
         table = reader.unwrapped(tables[0], path)
         prefixes = {m[1]: None for key in table if (m := landmark.fullmatch(key))}
+        if len(prefixes) > MOST:
+            raise UserError(
+                f"{path} holds {len(prefixes):,} networks of the kind {what}; expected one"
+            )
         for prefix in prefixes:  # a dictionary keeps their order
             arrays = {
                 key.removeprefix(prefix): x

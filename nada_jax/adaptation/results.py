@@ -27,6 +27,7 @@ FILES = (
 # Share of an array's largest weight: a first step of Adam at any useful rate moves it by 100 times as much, and images of
 # 8 bits do not show it.
 STILL = 1e-6
+SMALLEST = 1e-8  # weight that such a share is taken of
 
 
 def summary(settings: Settings, source: Generator, labels: Any, state: TrainState) -> str:
@@ -46,9 +47,9 @@ def refuse_source(settings: Settings, source: Generator, adapted: Generator) -> 
     # By numpy: JAX would compile for every shape.
     both = (jax.tree.leaves(jax.device_get(model.params)) for model in (source, adapted))
     moves = [
-        float(np.max(np.abs(after - before)) / np.max(np.abs(before)))
+        # What is zero in the source, such as a bias, moves by any change.
+        float(np.max(np.abs(after - before)) / max(np.max(np.abs(before)), SMALLEST))
         for before, after in zip(*both, strict=True)
-        if np.any(before)
     ]
     if max(moves) < STILL:
         raise UserError(

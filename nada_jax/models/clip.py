@@ -27,9 +27,8 @@ from nada_jax.settings import PRECISIONS, need
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
 EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
-_said: set[tuple[str, str]] = (
-    set()
-)  # (clip, what is left of a text) of all warnings: texts are embedded again
+# (clip, what is left of a text) of all warnings: texts are embedded again.
+_said: set[tuple[str, str]] = set()
 OLD_EOS = 2  # Hugging Face's former default of eos_token_id, which means "the highest id"
 
 
@@ -153,7 +152,7 @@ class Clip:
         A text that is too long is cut, with a warning, the first time, that shows what is left.
 
         Raises:
-          UserError: there is no text, one is blank, or no text at all.
+          UserError: there are no texts, or one of them is blank or of another type.
         """
         listed = isinstance(texts, Sequence) and not isinstance(texts, str | bytes)
         if not listed or not texts or not all(isinstance(text, str) for text in texts):

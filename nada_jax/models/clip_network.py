@@ -53,13 +53,13 @@ def param_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     text, vision = module.config.text_config, module.config.vision_config
     for tower in (text, vision):
         name, layers = tower.base_config_key, tower.num_hidden_layers
-        if not isinstance(layers, int) or not 1 <= layers <= DEEPEST:
+        # By type: True is 1 to Python.
+        if type(layers) is not int or not 1 <= layers <= DEEPEST:
             raise UserError(
                 f"config.json says {name}.num_hidden_layers={layers!r}; expected 1 to {DEEPEST}"
             )
         heads = tower.num_attention_heads
-        # True is 1 to Python.
-        if not isinstance(heads, int) or isinstance(heads, bool) or heads < 1:
+        if type(heads) is not int or heads < 1:
             raise UserError(
                 f"config.json says {name}.num_attention_heads={heads!r}; expected a whole number from 1"
             )
@@ -117,7 +117,7 @@ def _for_images(params: dict[str, Any], precision: str, stack: bool) -> dict[str
         path: x.astype(precision) if path.endswith(".kernel") else x for path, x in flat.items()
     }
     params = trees.unflatten(flat)
-    if stack:
+    if stack and STACKED not in params["vision_model"]["encoder"]["layers"]:
         encoder = params["vision_model"]["encoder"]
         layers = [encoder["layers"][str(i)] for i in range(len(encoder["layers"]))]
         encoder["layers"] = {STACKED: jax.tree.map(lambda *xs: jnp.stack(xs), *layers)}

@@ -78,7 +78,8 @@ class Lock:
     def release(self) -> None:
         """Gives the lock back, if it was taken; directories that were made for it and are empty go, too."""
         if self._handle is not None:
-            # While it is held, so that only its own file is removed. Windows removes no file that is open.
+            # While it is held, so that only its own file is removed. Windows removes no file that is open: it stays there,
+            # and the next run takes it.
             with contextlib.suppress(OSError):
                 if self._held():
                     self.path.unlink()
@@ -106,10 +107,7 @@ class Lock:
     def _held(self) -> bool:
         """Whether the file is that of this run; True where the system cannot tell."""
         try:
-            there = os.stat(self.path, follow_symlinks=False)
-            if os.path.samestat(os.fstat(self._handle), there):
-                return True
-            # Some network file systems number files anew: what it says counts.
+            # What it says counts: where files cannot be locked, another run writes into the same one.
             return self.path.read_bytes() == self._owner
         except (FileNotFoundError, NotADirectoryError):
             return False
@@ -180,8 +178,10 @@ def _lock(handle: int) -> None:
     """Locks an open file, without waiting; OSError where another process holds it."""
     if os.name == "nt":
         os.lseek(handle, BEYOND, os.SEEK_SET)
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        os.lseek(handle, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(handle, 0, os.SEEK_SET)
     else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

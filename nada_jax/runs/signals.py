@@ -66,7 +66,7 @@ class _Bell:
     def __init__(self, numbers: set[int]):
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
-        self._numbers = numbers
+        self._numbers, self._several = numbers, jax.process_count() > 1
         self._former = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._wait, daemon=True)
         self._thread.start()
@@ -75,12 +75,14 @@ class _Bell:
         while number := self._read.recv(1):
             if number[0] in self._numbers:
                 name = signal.Signals(number[0]).name
-                line = f"\n{name}: the run ends after the present step, with a checkpoint\n"
+                # Several processes stop at the same step, of which they talk at times.
+                when = "soon" if self._several else "after the present step"
+                line = f"\n{name}: the run ends {when}, with a checkpoint\n"
                 print(line, end="", file=sys.stderr, flush=True)
                 return
 
     def close(self) -> None:
-        """Leaves Python as it was."""
+        """Gives signals back to whom they went before."""
         signal.set_wakeup_fd(self._former)
         self._write.close()  # ends the thread
         self._thread.join()

@@ -107,7 +107,8 @@ class TrainingRun(Run):
           UserError: the checkpoint does not fit, or is beyond the last step.
         """
         if self.schedule.overwrite:
-            if self.earlier is not None and jax.process_index() == 0:
+            # In this order: on other processes, the file may be gone by now.
+            if jax.process_index() == 0 and self.earlier is not None:
                 print(f"overwrite: the earlier run in {self.directory} is deleted", flush=True)
             # config.json goes last: without it, what is left by a run killed here would be of no run.
             self.delete([*self.written(), self.path("config.json")])

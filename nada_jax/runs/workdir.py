@@ -52,8 +52,8 @@ class Run:
         self._lock = Lock(self.directory)
 
     def __enter__(self) -> Self:
-        processes.alone(self._lock.take)
         try:
+            processes.alone(self._lock.take)
             # Each process looks for itself, and all refuse if one does: their file systems may differ.
             processes.together(self.refuse_other)
         except BaseException:
@@ -77,9 +77,9 @@ class Run:
         if not file.is_file():  # a directory, which nothing may delete
             raise UserError(f"{file} is not a file; give another --workdir")
         try:
-            found = trees.flatten(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise UserError(f"{file} is not a config ({error}); give another --workdir") from error
+            found = trees.flatten(files.read_json(file))
+        except UserError as error:
+            raise UserError(f"{error}; give another --workdir") from error
         if "task" not in found:  # that of a model from elsewhere, for example
             raise UserError(f"{file} is not the config of a run; give another --workdir")
         return found
@@ -142,7 +142,7 @@ class Run:
 
     def begin(self) -> None:
         """Writes config.json: from now on the workdir is this run's."""
-        self.write_text("config.json", files.to_json(self.config.to_dict(), indent=2) + "\n")
+        self.write_json("config.json", self.config.to_dict())
 
     def path(self, name: str) -> Path:
         """Where a file of the run stands."""
@@ -186,7 +186,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Writes a value as indented JSON."""
-        return self.write_text(name, json.dumps(value, indent=2) + "\n")
+        return self.write_text(name, files.to_json(value, indent=2) + "\n")
 
     def write_images(self, name: str, batch: np.ndarray, columns: int) -> Path:
         """Writes images [n, h, w, 3] in [-1, 1] as one grid."""

@@ -16,3 +16,17 @@ def test_weights_that_rest_are_no_result(share, tiny_generator, make_settings):
             results.refuse_source(settings, tiny_generator, adapted)
     else:
         results.refuse_source(settings, tiny_generator, adapted)
+
+
+def test_what_was_zero_and_trained_is_a_result(tiny_generator, make_settings):
+    params = jax.device_get(tiny_generator.params)
+    still = params | {
+        "synthesis": params["synthesis"] | {"constant": 0 * params["synthesis"]["constant"]}
+    }
+    moved = still | {
+        "synthesis": still["synthesis"] | {"constant": still["synthesis"]["constant"] + 0.01}
+    }
+    before, after = (tiny_generator.replace(params=tree) for tree in (still, moved))
+    results.refuse_source(make_settings(), before, after)
+    with pytest.raises(UserError, match="nothing has trained"):
+        results.refuse_source(make_settings(), before, before)

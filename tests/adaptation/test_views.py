@@ -94,6 +94,9 @@ def test_a_pair_embedded_in_one_call_has_the_features_of_two(monkeypatch, assert
     together = views.embed_pair(embed, pair, low_memory=False)
     apart = views.embed_pair(embed, pair, low_memory=True)
     assert calls == [3, 3, 6, 3, 3]
+    many = [random(views.ONE_CALL + 1, 4, 4, 3)] * 2
+    views.embed_pair(embed, many, low_memory=False)
+    assert calls[5:] == [len(many[0])] * 2  # a full device gains nothing
     for features in (together, apart):
         for actual, right in zip(features, expected, strict=True):
             assert_close(actual, right, 1e-6)

@@ -233,6 +233,12 @@ def test_a_generator_without_its_average_is_taken_and_said(
     assert_same(generator, conversion.to_native(official, "g")[0])
 
 
+def test_a_file_of_very_many_generators_is_refused_at_once(torch, tmp_path):
+    torch.save({f"p{i}.input.input": torch.ones(1) for i in range(20_000)}, tmp_path / "g.pt")
+    with pytest.raises(UserError, match="20,000 networks of the kind generator"):
+        conversion.read(tmp_path / "g.pt")
+
+
 def test_several_generators_are_refused_by_their_names(torch, tensors, official, tmp_path):
     torch.save({"old": tensors(official), "new": tensors(official)}, tmp_path / "g.pt")
     with pytest.raises(UserError, match="several networks of the kind generator: old, new; exp"):

@@ -32,6 +32,23 @@ def test_a_second_run_is_refused_by_the_name_of_the_first(tmp_path):
     second.release()
 
 
+def test_where_files_cannot_be_locked_the_first_run_gives_way(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "_lock", refuse)
+    first, second = Lock(tmp_path), Lock(tmp_path)
+    for run in (first, second):
+        with pytest.warns(UserWarning, match="cannot lock files"):
+            run.take()
+    with pytest.raises(Lost, match="taken over by another run"):
+        first.check()
+    first.release()
+    second.check()  # its file is still there
+    second.release()
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     code = """
 import sys, time
