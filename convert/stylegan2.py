@@ -259,5 +259,9 @@ def write(generator: Generator, destination: Path) -> list[Match]:
     tensors = {key: torch.from_numpy(np.array(array)) for key, array in official.items()}
     latent_avg = tensors.pop("latent_avg")
     with files.atomic(destination) as temporary:
-        torch.save({"g_ema": tensors, "latent_avg": latent_avg}, temporary)
+        try:
+            torch.save({"g_ema": tensors, "latent_avg": latent_avg}, temporary)
+        except RuntimeError as error:  # PyTorch's words for a full disk are of its own code
+            why = str(error).splitlines()[0]
+            raise UserError(f"cannot write {destination}: the disk may be full ({why})") from error
     return matches

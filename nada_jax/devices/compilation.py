@@ -26,8 +26,11 @@ def prepare() -> None:
 def set_flags() -> None:
     """Adds `FLAGS` to $XLA_FLAGS; what the user set there stays."""
     given = os.environ.get("XLA_FLAGS", "")
+    if given.strip() and not given.lstrip().startswith("-"):
+        return  # the name of a file with flags
     # By name: the user's may have another value.
-    ours = [flag for flag in FLAGS if flag.partition("=")[0] not in given]
+    names = {flag.partition("=")[0] for flag in given.split()}
+    ours = [flag for flag in FLAGS if flag.partition("=")[0] not in names]
     os.environ["XLA_FLAGS"] = " ".join([given, *ours]).strip()
 
 

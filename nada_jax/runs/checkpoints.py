@@ -40,6 +40,7 @@ class Checkpoints:
         except OSError as error:
             raise UserError(f"cannot write {directory}: {error.strerror}") from error
         self.directory = directory
+        self._failing: int | None = None  # the step whose checkpoint could not be written
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
@@ -67,9 +68,10 @@ class Checkpoints:
         except jax.errors.JaxRuntimeError:  # of the device, which the state is read from
             raise
         except Exception as error:  # of orbax and of what it builds on; they have no common class
-            if jax.process_index() == 0:
-                for temporary in self.directory.glob(f"{step}.*"):
-                    shutil.rmtree(temporary, ignore_errors=True)
+            self._failing = step
+            self._clean()
+            # What was being written in the background fails for a while, and is reported line by line.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             raise UserError(
                 f"cannot write checkpoint {self.path(step)}: {_reason(error)}"
             ) from error
@@ -103,7 +105,18 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         """Ends orbax's background threads."""
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception:
+            if self._failing is None:  # or it is the failure that was told already
+                raise
+        self._clean()
+
+    def _clean(self) -> None:
+        """Removes what is left of a checkpoint that could not be written."""
+        if self._failing is not None and jax.process_index() == 0:
+            for temporary in self.directory.glob(f"{self._failing}.*"):
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _pass_over_late_writes(hook: Any, unraisable: Any) -> None:

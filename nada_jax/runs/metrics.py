@@ -45,7 +45,8 @@ def _row(line: bytes, numbers: Sequence[str]) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):  # not UTF-8, or not JSON
         return None
-    good = isinstance(row, dict) and all(isinstance(row.get(name), int | float) for name in numbers)
+    good = isinstance(row, dict) and isinstance(row.get("chosen", []), list)
+    good = good and all(isinstance(row.get(name), int | float) for name in numbers)
     return row if good else None
 
 

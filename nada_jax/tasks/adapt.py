@@ -115,5 +115,7 @@ def train(run: TrainingRun, settings: Settings, mesh: Mesh | None) -> int:
     source = meshes.whole(source, mesh)
     adapted = state.adapted(source, freeze)
     results.write(run, settings, source, source.replace(params=meshes.whole(adapted.params, mesh)))
-    run.say(f"image: {run.path(grid.name(run.step))} (above: source, below: adapted)")
+    image = run.path(grid.name(run.step))
+    if image.is_file():  # where it could not be written, a warning has said so
+        run.say(f"image: {image} (above: source, below: adapted)")
     return 0

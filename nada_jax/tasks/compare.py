@@ -88,8 +88,10 @@ def compare(run: Run, settings: Settings) -> int:
                 code = run_cell(cell, directory)
         except UserError as error:
             # A grid takes hours: one recipe that fails does not end it.
-            failures[name] = str(error)
-            print(f"{name} failed: {error}", flush=True)
+            # Its advice is for the command that runs it alone.
+            said = str(error).replace("--config.overwrite", "--config.adapt.overwrite")
+            failures[name] = said
+            print(f"{name} failed: {said}", flush=True)
         else:
             if code:
                 print(f"stopped in cell {name}; the same command continues there")

@@ -56,6 +56,7 @@ YNN, TRITON = "--xla_cpu_experimental_ynn_fusion_type=", "--xla_gpu_enable_trito
         ("--xla_a=1", f"--xla_a=1 {YNN} {TRITON}false"),
         (f"{YNN}DOT --xla_a=1", f"{YNN}DOT --xla_a=1 {TRITON}false"),
         (f"{TRITON}true", f"{TRITON}true {YNN}"),
+        ("/home/me/flags.txt", "/home/me/flags.txt"),
         (f"{YNN} {TRITON}false", f"{YNN} {TRITON}false"),
     ],
 )

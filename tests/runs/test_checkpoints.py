@@ -1,6 +1,7 @@
 """Checkpoints come back bit by bit, and say what is wrong with them."""
 
 import contextlib
+import errno
 import os
 import signal
 
@@ -68,3 +69,21 @@ def test_a_checkpoint_of_another_shape_is_refused_by_its_path(tmp_path):
         checkpoints.save(1, {"a": jnp.ones(3)})
         with pytest.raises(UserError, match=f"checkpoint {tmp_path}/1 does not fit"):
             checkpoints.restore(1, {"b": jnp.ones(3)})
+
+
+def test_a_failure_that_was_told_is_not_raised_again_at_the_end(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    left = tmp_path / "1.orbax-checkpoint-tmp"
+
+    def fail(*_, **__):
+        left.mkdir(exist_ok=True)  # what runs in the background goes on for a while
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    monkeypatch.setattr(checkpoints._manager, "close", fail)
+    with (
+        pytest.raises(UserError, match=r"cannot write checkpoint .*/1: No space left"),
+        checkpoints,
+    ):
+        checkpoints.save(1, {"x": np.zeros(2)})
+    assert not left.exists()
