@@ -16,9 +16,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from nada_jax.command_line import MISSING, explain
+from nada_jax.command.mistakes import MISSING, explain
+from nada_jax.command.streams import outlive_readers
 from nada_jax.devices.huge_pages import restart_with_huge_pages
-from nada_jax.streams import outlive_readers
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; runs/CONFIG by default.")

@@ -9,8 +9,8 @@ from typing import Any
 from convert import rules
 from convert.kinds import KINDS, convert
 from nada_jax import files
+from nada_jax.command.streams import outlive_readers
 from nada_jax.errors import UserError
-from nada_jax.streams import outlive_readers
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the bottom. A name is a room (a folder of nada_jax) or a module beside the rooms.
 FLOORS = (
-    "errors command_line streams files trees images settings tables batches",
-    "losses",
+    "errors files trees images settings tables batches",
+    "losses command",
     "models",
     "weights",
     "evaluation latents style diffusion photos",

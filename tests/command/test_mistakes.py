@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nada_jax.command_line import explain
+from nada_jax.command.mistakes import explain
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BASE = "from configs.default import get_config as base\n"
 NUMPY = BASE + "import numpy as np\ndef get_config():\n    c = base()\n"
 

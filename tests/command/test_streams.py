@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-START = "from nada_jax.streams import outlive_readers; outlive_readers(); import sys\n"
+ROOT = Path(__file__).parents[2]
+START = "from nada_jax.command.streams import outlive_readers; outlive_readers(); import sys\n"
 
 
 def start(code, **options):
