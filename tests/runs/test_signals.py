@@ -1,7 +1,9 @@
 """How a run is asked to end."""
 
+import io
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -10,21 +12,24 @@ from nada_jax.runs.signals import Signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_asks_and_says_so_and_the_second_ends(number, capsys):
+def test_the_first_signal_asks_and_says_so_and_the_second_ends(number, monkeypatch):
+    # Reading what pytest captures would lose what another thread writes meanwhile.
+    monkeypatch.setattr(sys, "stderr", written := io.StringIO())
     former = signal.getsignal(number), signal.set_wakeup_fd(-1)
     with Signals() as signals:
         os.kill(os.getpid(), number)
         assert signals.agreed(meeting=False) == number
-        said, end = "", time.monotonic() + 10
-        while "\n" not in said.strip("\n") and not said.endswith("checkpoint\n"):
-            said += capsys.readouterr().err
+        end = time.monotonic() + 10
+        while not written.getvalue().endswith("checkpoint\n"):
+            time.sleep(0.01)
             assert time.monotonic() < end
         name = signal.Signals(number).name
-        assert said == f"\n{name}: the run ends after the present step, with a checkpoint\n"
+        said = f"\n{name}: the run ends after the present step, with a checkpoint\n"
+        assert written.getvalue() == said
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
             time.sleep(1)
-    assert capsys.readouterr().err == ""
+    assert written.getvalue() == said
     assert (signal.getsignal(number), signal.set_wakeup_fd(-1)) == former
 
 
