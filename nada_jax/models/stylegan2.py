@@ -1,5 +1,6 @@
 """The StyleGAN2 generator: from latents to images, as pure functions of its weights."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax
@@ -14,6 +15,7 @@ from nada_jax.models.stylegan2_networks import (
     SynthesisNetwork,
 )
 
+Noise = str | jax.Array | Mapping[str, jax.Array]
 # Float16 is absent: it overflows without the clamp that few published generators have.
 
 
@@ -93,19 +95,20 @@ class Generator:
         """
         return self._synthesis(self.broadcast(ws), method=SynthesisNetwork.styles)
 
-    def synthesize(self, ws: jax.Array, noise: str | jax.Array = "const") -> jax.Array:
+    def synthesize(self, ws: jax.Array, noise: Noise = "const") -> jax.Array:
         """Draws images.
 
         Args:
           ws: [b, w_dim] or [b, l, w_dim].
-          noise: "const" (the generator's buffers), "none", or a PRNG key for fresh noise.
+          noise: "const" (the generator's buffers), "none", a PRNG key for fresh noise, or buffers
+            [b, side, side] by convolution, as an inversion finds them.
 
         Returns:
           [b, size, size, 3] float32, about -1..1.
         """
         return self.synthesize_styles(self.styles(ws), noise)
 
-    def synthesize_styles(self, styles: Styles, noise: str | jax.Array = "const") -> jax.Array:
+    def synthesize_styles(self, styles: Styles, noise: Noise = "const") -> jax.Array:
         """Draws images from StyleSpace; see `styles` and `synthesize`."""
         maps = self._noise(noise, batch=styles["conv_0"].shape[0])
         return self._synthesis(styles, maps, method=SynthesisNetwork.render)
@@ -114,13 +117,15 @@ class Generator:
         network = SynthesisNetwork(self.architecture, jnp.dtype(self.precision), self.remat)
         return network.apply({"params": self.params["synthesis"]}, *args, method=method)
 
-    def _noise(self, noise: str | jax.Array, batch: int) -> dict[str, jax.Array]:
+    def _noise(self, noise: Noise, batch: int) -> Mapping[str, jax.Array]:
+        if isinstance(noise, Mapping):
+            return noise
         if isinstance(noise, str):
             if noise == "none":
                 return {}
             if noise == "const":
                 return {name: buffer[None] for name, buffer in self.noise.items()}
-            raise ValueError(f'noise is {noise!r}; expected "const", "none" or a PRNG key')
+            raise ValueError(f'noise is {noise!r}; expected "const", "none", a PRNG key or buffers')
         # One draw for all layers: a draw for each made a quarter of the instructions that XLA compiles for a
         # training step. Values are drawn before images, so that the first layers do not depend on how many follow.
         sizes = self.architecture.noise_sizes()

@@ -107,11 +107,7 @@ class TrainingRun(Run):
           UserError: the checkpoint does not fit, or is beyond the last step.
         """
         if self.schedule.overwrite:
-            # In this order: on other processes, the file may be gone by now.
-            if jax.process_index() == 0 and self.earlier is not None:
-                print(f"overwrite: the earlier run in {self.directory} is deleted", flush=True)
-            # config.json goes last: without it, what is left by a run killed here would be of no run.
-            self.delete([*self.written(), self.path("config.json")])
+            self.delete_earlier()
         # After the deletion above: orbax lists the checkpoints when it is made.
         self.checkpoints = Checkpoints(self.path("checkpoints"))
         if (last := self.checkpoints.latest()) is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Self
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -139,6 +140,14 @@ class Run:
     def delete(self, paths: Iterable[Path]) -> None:
         """Deletes files and folders of an earlier run, on process 0 alone."""
         processes.alone(self._guarded, _delete, paths)
+
+    def delete_earlier(self) -> None:
+        """Deletes all that an earlier run has written, and says so."""
+        # In this order: on other processes, the file may be gone by now.
+        if jax.process_index() == 0 and self.earlier is not None:
+            print(f"overwrite: the earlier run in {self.directory} is deleted", flush=True)
+        # config.json goes last: without it, what is left by a run killed here would be of no run.
+        self.delete([*self.written(), self.path("config.json")])
 
     def begin(self) -> None:
         """Writes config.json: from now on the workdir is this run's."""
