@@ -22,6 +22,7 @@ _HOMES = {
     "StyleDelta": "models.style_delta",
     "Vgg": "models.vgg",
     "load_clip": "weights.loading",
+    "load_encoder": "weights.loading",
     "load_generator": "weights.loading",
     "load_model": "weights.loading",
     "save_generator": "weights.native",
