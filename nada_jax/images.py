@@ -68,9 +68,9 @@ def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     return sheet
 
 
-def save(pixels: np.ndarray, path: str | os.PathLike, enlarge: int = 1) -> None:
+def save(pixels: np.ndarray | Image.Image, path: str | os.PathLike, enlarge: int = 1) -> None:
     """Writes uint8 [h, w, 3] atomically as PNG, each pixel `enlarge` times as large."""
-    image = Image.fromarray(pixels)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     # By whole pixels: smoothing would hide artefacts of the generator.
     image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)
     with files.atomic(path) as temporary:
