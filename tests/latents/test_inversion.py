@@ -23,7 +23,7 @@ KEYS = jax.random.split(jax.random.key(0), 3)
 def settings(**fields):
     """Settings of few steps."""
     few = {"steps": 12, "pivot_steps": 12, "tuning_steps": 12, "tuning_lr": 0.01, "enough": 0.0}
-    return Invert(**configs.get_config().invert | few | fields)
+    return Invert(**configs.get_config().invert.to_dict() | few | fields)
 
 
 @functools.cache
