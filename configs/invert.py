@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.invert.steps = 300  # of the optimisation of latents; officially 1,000
     config.invert.lr = 0.1  # of its Adam, at the peak
     config.invert.w_noise = 0.05  # on latents in the first step, as a share of their spread
-    config.invert.noise = True  # optimise noise buffers too; or draw with those of the generator
+    config.invert.noise = False  # True optimises noise buffers as well, in place of the generator's
     config.invert.l2 = 0.0  # factor of the squared difference of pixels, beside LPIPS
     config.invert.pivot_steps = 450  # pti: steps of method "w", before the weights are tuned
     config.invert.tuning_steps = 350  # pti: steps of the weights, at most
@@ -64,4 +64,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.judge = "openai/clip-vit-base-patch32"
         config.align.mode = "face"
         config.invert.steps = 1000
+        config.invert.noise = True
     return config

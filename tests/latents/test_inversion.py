@@ -234,5 +234,5 @@ def test_the_generator_s_own_image_is_found_again(found_again):
 
 @pytest.mark.slow
 def test_a_portrait_is_found_reasonably(found_again):
-    assert found_again.figures["mse"][1] < 0.06
-    assert found_again.figures["lpips"][1] < 0.15
+    assert found_again.figures["mse"][1] < 0.12
+    assert found_again.figures["lpips"][1] < 0.1
