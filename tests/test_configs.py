@@ -21,6 +21,7 @@ SMALL = {
     "evaluate": (EVALUATE, "evaluation.json"),
     "benchmark": ({"minutes": 0.0}, "benchmark.json"),
     "weights": ({}, "weights.json"),
+    "align": ({"size": 32}, "aligned/*.png"),
     "compare": (
         {"only": "late"}
         | {f"adapt.{field}": value for field, value in ADAPT.items()}
