@@ -4,8 +4,8 @@
     python main.py --config=configs/align.py --config.images=photos --config.align.faces=all --config.size=256
 
 Expected: aligned/NAME.png for each image (further faces of it as NAME_2.png, ...), and align.html, which shows all of them
-beside the photographs with what was found. About half a second for an image of 12 megapixels on one core. The same
-command again does what is missing.
+beside the photographs with what was found. One to two seconds of one core for an image of 12 megapixels. The
+same command again does what is missing.
 """
 
 from ml_collections import ConfigDict

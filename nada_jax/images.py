@@ -97,7 +97,7 @@ def upright(path: str | os.PathLike, most: int | None = None) -> Upright:
         white. Grey values of 16 bits are scaled by their range; those of 32 bits and floats by the smallest of a
         few ranges that holds them. Where the highest two of 16 bits are empty in all of a PNG or TIFF, a warning says
         that it is read as dark.
-      most: pixels; a larger image is reduced by a whole factor as it is read, which bounds the memory.
+      most: pixels; a larger image is reduced by a whole factor, or two in turn, as it is read, which bounds the memory.
 
     Returns:
       The image and its size, width first.

@@ -117,7 +117,7 @@ def align_photo(path: str | os.PathLike, settings: Align, size: int) -> list[Ali
                 "crop",
                 f"a box within its {width} x {height} pixels",
             )
-            return [_cut(photo, quads.from_box(*settings.crop), size)]
+            return [_boxed(photo, quads.from_box(*settings.crop), size)]
         points = _given(settings.landmarks, Path(path)) if settings.landmarks else []
         return _faces(photo, settings, size, points)
     except UserError as error:
@@ -169,6 +169,15 @@ def _face(photo: images.Upright, points: np.ndarray, size: int) -> Aligned:
 def _straight(photo: images.Upright, size: int) -> Aligned:
     """The middle of a photograph, as `images.read` takes it."""
     return Aligned(images.square(photo.image, size), quads.middle(photo.size))
+
+
+def _boxed(photo: images.Upright, quad: np.ndarray, size: int) -> Aligned:
+    """An upright quad; only where it reaches beyond the photograph does it need what continues that."""
+    if (quad < -0.5).any() or (quad > np.array(photo.size) - 0.5).any():
+        return _cut(photo, quad, size)
+    box = (quad[[0, 2]] + 0.5) * np.divide(photo.image.size, photo.size)
+    image = photo.image.resize((size, size), Image.Resampling.BICUBIC, tuple(box.flatten()))
+    return Aligned(images.from_uint8(image), quad)
 
 
 def _cut(photo: images.Upright, quad: np.ndarray, size: int) -> Aligned:
