@@ -44,7 +44,9 @@ def vgg_weights(params: dict) -> Weights:
     for path, x in params.items():
         x = torch.tensor(x)
         kernel = path.endswith("kernel")
-        weights[path.replace("kernel", "weight")] = x.permute(3, 2, 0, 1).contiguous() if kernel else x
+        weights[path.replace("kernel", "weight")] = (
+            x.permute(3, 2, 0, 1).contiguous() if kernel else x
+        )
     return weights
 
 
@@ -92,7 +94,8 @@ class Projector:
         }
         with torch.no_grad():
             self.target = perceptual(vgg, image)
-        self.adam = torch.optim.Adam([self.w, *self.noise.values()], lr=PEAK)
+        self.leaves = [self.w, *self.noise.values()]
+        self.adam = torch.optim.Adam(self.leaves, lr=PEAK)
         self.step = 0
 
     def loss(self, share: float) -> torch.Tensor:
@@ -134,19 +137,22 @@ class Edit:
         self.generator, self.guide, self.l2, self.steps = generator, guide, l2, steps
         self.start = ws
         self.ws = ws.clone().requires_grad_()
-        self.adam = torch.optim.Adam([self.ws], lr=PEAK)
+        self.leaves = [self.ws]
+        self.adam = torch.optim.Adam(self.leaves, lr=PEAK)
         self.step = 0
 
-    def loss(self) -> torch.Tensor:
-        """1 - cosine between image and text, and the distance from the start."""
+    def loss(self, share: float) -> torch.Tensor:
+        """1 - cosine between image and text, and the distance from the start; the same at all times."""
         # The official code embeds the text in every step; here its feature is computed once, in favour of PyTorch.
-        cosine = (self.guide.embed(synthesize(self.generator, self.ws, "const")) @ self.guide.bare).sum()
+        cosine = (
+            self.guide.embed(synthesize(self.generator, self.ws, "const")) @ self.guide.bare
+        ).sum()
         return 1 - cosine + self.l2 * (self.ws - self.start).square().sum()
 
     def advance(self) -> torch.Tensor:
         """One step; the loss before it."""
         self.adam.param_groups[0]["lr"] = PEAK * rate(self.step / self.steps)
-        loss = self.loss()
+        loss = self.loss(self.step / self.steps)
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
