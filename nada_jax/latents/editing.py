@@ -99,8 +99,8 @@ def embed_text(guides: Sequence[Clip], text: str) -> tuple[jax.Array, ...]:
 
 
 @flax.struct.dataclass
-class _Context:
-    """What the loss reads beside its variables."""
+class Context:
+    """What the loss reads beside its variables, which start at `variables`; `faces` are features of their faces."""
 
     generator: Generator
     guides: Guides
@@ -157,14 +157,9 @@ def edit(
         raise UserError(
             f"edit.space is {space!r}, but the latents are styles; expected style or conv_style"
         )
-    context = _prepare(generator, guides, start, space)
-    context = context.replace(
-        texts=tuple(jnp.broadcast_to(x, (rows, x.shape[-1])) for x in texts),
-        l2=jnp.broadcast_to(jnp.asarray(l2, jnp.float32), rows),
-        identity=jnp.broadcast_to(jnp.asarray(identity, jnp.float32), rows),
-    )
+    context = prepare(generator, guides, start, texts, space, l2=l2, identity=identity)
     keys = jax.random.split(jax.random.key(0), rows)  # nothing is random here
-    variables, figures, history = _descent(space, path).run(
+    variables, figures, history = descent_of(space, path).run(
         context.variables, context, peaks=lr, steps=steps, keys=keys, report=report
     )
     styles = _styles(space, generator, variables, start)
@@ -173,21 +168,50 @@ def edit(
     return Codes(ws=generator.broadcast(variables), noise=start.noise), figures, history
 
 
+def prepare(
+    generator: Generator,
+    guides: Guides,
+    start: Codes,
+    texts: Sequence[jax.Array],
+    space: str,
+    *,
+    l2: float | np.ndarray,
+    identity: float | np.ndarray,
+) -> Context:
+    """All that the loss reads; see `edit` for the arguments."""
+    rows = len(start)
+    variables, faces = _begin(generator, guides.identity, start, space)
+    return Context(
+        generator=generator,
+        guides=guides,
+        start=start,
+        variables=variables,
+        texts=tuple(jnp.broadcast_to(x, (rows, x.shape[-1])) for x in texts),
+        l2=jnp.broadcast_to(jnp.asarray(l2, jnp.float32), rows),
+        identity=jnp.broadcast_to(jnp.asarray(identity, jnp.float32), rows),
+        faces=faces,
+    )
+
+
 @functools.partial(jax.jit, static_argnums=3)
-def _prepare(generator: Generator, guides: Guides, start: Codes, space: str) -> _Context:
-    """All that is known at the start."""
+def _begin(
+    generator: Generator, network: Irse50 | Clip | None, start: Codes, space: str
+) -> tuple[Variables, jax.Array | None]:
+    """The variables at the start, and the features of their faces."""
     if start.styles is None:
         variables = SPACES[space].start(generator, start.ws)
     else:
         whole = space == "style"
         variables = {k: s for k, s in start.styles.items() if whole or k.startswith("conv")}
-    faces = None
-    if guides.identity is not None:
-        styles = _styles(space, generator, variables, start)
-        images = generator.synthesize_styles(styles, start.noise or "const")
-        faces = guides.identity.embed_images(images)
-    nothing = jnp.zeros(())
-    return _Context(generator, guides, start, variables, (), nothing, nothing, faces)
+    if network is None:
+        return variables, None
+    return variables, network.embed_images(draw(space, generator, variables, start))
+
+
+def draw(space: str, generator: Generator, variables: Variables, start: Codes) -> jax.Array:
+    """Images [b, size, size, 3] of variables that started at latents."""
+    styles = _styles(space, generator, variables, start)
+    return generator.synthesize_styles(styles, start.noise or "const")
 
 
 def _styles(space: str, generator: Generator, variables: Variables, start: Codes) -> Styles:
@@ -197,13 +221,12 @@ def _styles(space: str, generator: Generator, variables: Variables, start: Codes
 
 
 @functools.cache  # compiled once for all batches
-def _descent(space: str, path: str) -> Descent:
+def descent_of(space: str, path: str) -> Descent:
     def loss(
-        variables: Variables, context: _Context, share: jax.Array, keys: jax.Array
+        variables: Variables, context: Context, share: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, Figures]:
         guides, start = context.guides, context.start
-        styles = _styles(space, context.generator, variables, start)
-        images = context.generator.synthesize_styles(styles, start.noise or "const")
+        images = draw(space, context.generator, variables, start)
         towards = 0.0
         for clip, weight, text in zip(guides.clips, guides.weights, context.texts, strict=True):
             pixels = official_pixels(clip, images) if path == "official" else clip.pixels(images)
