@@ -10,30 +10,19 @@ Expected: strips/NAME_EDIT.png, before and after; the edited image and its laten
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("", "ffhq")
+from configs import invert
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the defaults; variant "ffhq" has the official settings for photographs of faces."""
-    if variant not in VARIANTS:
-        raise ValueError(f"config variant is {variant!r}; expected nothing or one of: ffhq")
-    config = ConfigDict()
-    config.seed = 0
-    config.precision = "float32"
-    config.batch_size = 8
-    config.overwrite = False
-    config.generator = ConfigDict({"weights": "avatar64"})
-    config.lpips = ConfigDict({"weights": ""})
-    config.identity = ConfigDict({"weights": ""})
-    config.judge = "avatar-p8"
-
+    config = invert.get_config(variant)  # how images become latents, and the networks of figures
     config.task = "edit"  # the module of nada_jax.tasks that runs this config
-    # What is edited: one of the next three; without any, the six portraits that ship.
-    config.images = ""  # a file or folder, whose latents are found first; see configs/invert.py
-    config.latents = ""  # or a file or folder of latents, .npz
-    config.seeds = ()  # or seeds of latents, such as (1, 2, 3)
+    config.images = ""  # a file or folder; without any of these three, the portraits that ship
+    config.latents = ""  # or a file or folder of latents (.npz), as configs/invert.py writes them
+    config.seeds = ()  # or seeds, such as (1, 2, 3)
     config.truncation = 0.7  # of the latents of seeds
     config.generators = ()  # further ones, such as adapted ones, that draw the same before and after
+    config.invert.method = "encoder"  # instant, and latents that are easy to edit
 
     config.clip = ConfigDict()  # that reads the text
     config.clip.models = ("avatar-p16",)  # names, directories or hub names
@@ -41,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.edit = ConfigDict()
     config.edit.method = "optimize"  # how: a row of METHODS in nada_jax/tasks/edit.py
-    config.edit.name = ""  # of the edit, in names of files; "": the words of the text
+    config.edit.label = ""  # of the edit, in names of files; "": the words of the text
     config.edit.text = "a person with red hair"  # what the image should show
     config.edit.mode = "edit"  # from the image; "free" makes one from the mean, by the text alone
     config.edit.space = "w+"  # or w, style, conv_style: see nada_jax/latents/spaces.py
@@ -49,5 +38,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.edit.lr = 0.1  # at its peak
     config.edit.l2 = 0.008  # of the distance to the start: the knob that matters
     config.edit.identity = 0.0  # of the change of the face, by identity.weights; officially 0.005
-    config.edit.path = "proper"  # how CLIP sees images; "official": not as it was trained
+    config.edit.view = "proper"  # how CLIP sees images; "official": not as it was trained
+
+    if variant == "ffhq":
+        config.invert.method = "w+"  # a converted e4e edits better: encoder.weights, and "encoder"
+        config.clip.models = ("openai/clip-vit-base-patch32",)
+        config.judge = "openai/clip-vit-base-patch16"
+        config.edit.steps = 300
     return config

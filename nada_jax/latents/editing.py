@@ -20,7 +20,7 @@ from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.stylegan2_networks import Styles
 from nada_jax.settings import Count, NonNegative, Positive, Section, one_of
 
-GRID = 32  # the official path cuts an image into as many cells a side, and makes pixels of them
+GRID = 32  # the official view cuts an image into as many cells a side, and makes pixels of them
 
 
 class Edit(Section, name="edit"):
@@ -33,7 +33,7 @@ class Edit(Section, name="edit"):
     lr: Positive
     l2: NonNegative
     identity: NonNegative
-    path: Annotated[str, one_of(("proper", "official"))]
+    view: Annotated[str, one_of(("proper", "official"))]
 
 
 @flax.struct.dataclass
@@ -74,14 +74,14 @@ def _areas(size: int, side: int) -> np.ndarray:
     return enlarged.reshape(side, size // GRID, size).mean(axis=1)
 
 
-def check_path(path: str, clips: Sequence[Clip], size: int) -> None:
-    """Refuses the official path where images or a CLIP do not divide as it needs; UserError."""
+def check_view(view: str, clips: Sequence[Clip], size: int) -> None:
+    """Refuses the official view where images or a CLIP do not divide as it needs; UserError."""
     sides = {f"clip {clip.name!r}": clip.image_size for clip in clips} | {"the generator": size}
     for what, side in sides.items():
-        if path == "official" and side % GRID:
+        if view == "official" and side % GRID:
             raise UserError(
-                f"edit.path is 'official', which needs images in multiples of {GRID} pixels, and those of {what} have "
-                f"{side}; expected edit.path=proper"
+                f"edit.view is 'official', which needs images in multiples of {GRID} pixels, and those of {what} have "
+                f"{side}; expected edit.view=proper"
             )
 
 
@@ -119,7 +119,7 @@ def edit(
     texts: Sequence[jax.Array],
     *,
     space: str = "w+",
-    path: str = "proper",
+    view: str = "proper",
     lr: float | np.ndarray,
     steps: int | np.ndarray,
     l2: float | np.ndarray,
@@ -137,7 +137,7 @@ def edit(
       start: latents of b images.
       texts: unit features in each clip, [b, d] or [1, d].
       space: a key of `SPACES`; latents that are styles can be edited in those of styles alone.
-      path: "proper", which shows images to CLIP as it was trained, or "official", see `official_pixels`.
+      view: "proper", which shows images to CLIP as it was trained, or "official", see `official_pixels`.
       lr: peak of the learning rate, [b] or one number.
       steps: [b] or one number.
       l2: weight of the squared distance in the space, [b] or one number.
@@ -149,9 +149,9 @@ def edit(
       before the last step, [b] each; and the same after each report.
 
     Raises:
-      UserError: the latents are styles and the space has none, or the path does not fit.
+      UserError: the latents are styles and the space has none, or the view does not fit.
     """
-    check_path(path, guides.clips, generator.size)
+    check_view(view, guides.clips, generator.size)
     rows = len(start)
     if start.styles is not None and "style" not in space:
         raise UserError(
@@ -159,7 +159,7 @@ def edit(
         )
     context = prepare(generator, guides, start, texts, space, l2=l2, identity=identity)
     keys = jax.random.split(jax.random.key(0), rows)  # nothing is random here
-    variables, figures, history = descent_of(space, path).run(
+    variables, figures, history = descent_of(space, view).run(
         context.variables, context, peaks=lr, steps=steps, keys=keys, report=report
     )
     styles = _styles(space, generator, variables, start)
@@ -221,7 +221,7 @@ def _styles(space: str, generator: Generator, variables: Variables, start: Codes
 
 
 @functools.cache  # compiled once for all batches
-def descent_of(space: str, path: str) -> Descent:
+def descent_of(space: str, view: str) -> Descent:
     def loss(
         variables: Variables, context: Context, share: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, Figures]:
@@ -229,7 +229,7 @@ def descent_of(space: str, path: str) -> Descent:
         images = draw(space, context.generator, variables, start)
         towards = 0.0
         for clip, weight, text in zip(guides.clips, guides.weights, context.texts, strict=True):
-            pixels = official_pixels(clip, images) if path == "official" else clip.pixels(images)
+            pixels = official_pixels(clip, images) if view == "official" else clip.pixels(images)
             features = clip.embed_pixels(pixels)
             towards += weight * (1 - jnp.sum(features * text, axis=1))
         figures = {"clip": towards, "l2": distance(variables, context.variables)}

@@ -18,12 +18,15 @@ from nada_jax.errors import UserError
 from nada_jax.latents import codes as latent_files
 from nada_jax.latents import editing
 from nada_jax.latents.codes import Codes
+from nada_jax.latents.projection import Networks, differences, see
+from nada_jax.models.blending import transfer
 from nada_jax.models.clip import Clip
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
-from nada_jax.settings import Count, Precision, Section, Seed, Truncation, one_of
+from nada_jax.settings import Section, Seed, Truncation, one_of
+from nada_jax.tasks import invert
 from nada_jax.weights import loading
 
 MEMORY = "lower batch_size, or set precision=bfloat16"  # the remedy for a lack of it
@@ -35,6 +38,9 @@ FREE = "images", "latents", "seeds", "overwrite"  # that another command in the 
 Figures = Mapping[str, np.ndarray]  # each [b]
 # (generator, latents of b images, report of progress) -> their latents after the edit, and figures.
 Change = Callable[[Generator, Codes, Callable[[int, float, float], None]], tuple[Codes, Figures]]
+
+
+MEAN = Item("mean")  # where the mode "free" starts
 
 
 class Method(NamedTuple):
@@ -56,7 +62,7 @@ def load_optimization(settings: "Settings", generator: Generator) -> Change:
     """Latent optimisation, with the CLIPs and the identity network of the config."""
     edit = settings.edit
     clips = load_clips(settings)
-    editing.check_path(edit.path, clips, generator.size)
+    editing.check_view(edit.view, clips, generator.size)
     texts = editing.embed_text(clips, edit.text)
     faces = None
     if edit.identity and edit.mode == "edit":
@@ -73,7 +79,7 @@ def load_optimization(settings: "Settings", generator: Generator) -> Change:
             start,
             texts,
             space=edit.space,
-            path=edit.path,
+            view=edit.view,
             lr=edit.lr,
             steps=edit.steps,
             l2=0.0 if free else edit.l2,
@@ -92,13 +98,13 @@ METHODS = {
         "StyleCLIP's latent optimisation (Patashnik et al. 2021, section 4)",
     ),
 }
-Edit = editing.Edit.extended({"method": Annotated[str, one_of(METHODS)], "name": str})
 
 
-class Weights(Section):
-    """A network by its name or file."""
+class Edit(editing.Edit, name="edit"):
+    """How subjects are edited; `config.edit`."""
 
-    weights: str
+    method: Annotated[str, one_of(METHODS)]
+    label: str
 
 
 class Clips(Section, name="clip"):
@@ -115,48 +121,53 @@ class Clips(Section, name="clip"):
         self.need(good, "weights", f"a number above 0 for each of the {count} models")
 
 
-class Settings(Section):
-    """All of `configs/edit.py`."""
+class Subjects(invert.Settings):
+    """What is edited, and what every edit needs: fields of `configs/edit.py` beside those of `configs/invert.py`."""
 
-    task: str
-    seed: Seed
-    precision: Precision
-    batch_size: Count
-    overwrite: bool
-    images: str
     latents: str
     seeds: tuple[Seed, ...]
     truncation: Truncation
-    generator: Weights.extended({}, name="generator")
-    generators: tuple[str, ...]
-    lpips: Weights.extended({}, name="lpips")
-    identity: Weights.extended({}, name="identity")
-    judge: str
     clip: Clips
+
+    def check(self) -> None:
+        """There is one kind of subjects."""
+        if len(given := self.given) > 1:
+            raise UserError(f"{' and '.join(given)} are both set; expected one of them")
+
+    @property
+    def given(self) -> list[str]:
+        """The fields that name subjects."""
+        return [name for name in ("images", "latents", "seeds") if getattr(self, name)]
+
+
+class Settings(Subjects):
+    """All of `configs/edit.py`."""
+
+    generators: tuple[str, ...]
     edit: Edit
 
     def check(self) -> None:
-        """One kind of subjects, which the free mode does without; and networks for what has a weight."""
-        given = [name for name in ("images", "latents", "seeds") if getattr(self, name)]
-        if self.edit.mode == "free" and given:
+        """The mode "free" does without subjects; what has a weight has a network."""
+        super().check()
+        edit = self.edit
+        if edit.mode == "free" and self.given:
             raise UserError(
-                f"edit.mode is 'free', which starts from the mean; expected no {given[0]}"
+                f"edit.mode is 'free', which starts from the mean latent, and {self.given[0]} is set; expected "
+                "edit.mode=edit, or none of images, latents and seeds"
             )
-        if len(given) > 1:
-            raise UserError(f"{' and '.join(given)} are both set; expected one of them")
-        if self.edit.identity and self.edit.mode == "edit" and not self.identity.weights:
+        if edit.identity and edit.mode == "edit" and not self.identity.weights:
             raise UserError(
-                f"edit.identity is {self.edit.identity:g} and identity.weights is empty; expected the file of a face "
-                "identity network, or edit.identity=0"
+                f"edit.identity is {edit.identity:g} and identity.weights is ''; expected the file of a face identity "
+                "network, or edit.identity=0"
             )
-        if "/" in self.edit.name or self.edit.name != self.edit.name.strip():
-            self.edit.need(False, "name", "a name that files can have")
+        good = not re.search(r"[/\\\0]", edit.label) and edit.label == edit.label.strip(" .")
+        edit.need(good, "label", "a name that files can have")
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         """Of the edit, in names of files."""
         words = re.sub(r"[^\w.-]+", "_", self.edit.text.strip()).strip("_.")
-        return self.edit.name or words[:60] or self.edit.method
+        return self.edit.label or words[:60] or self.edit.method
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
@@ -177,45 +188,63 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input; nothing is written then.
     """
     settings = Settings.read(config)
-    generator = loading.load_generator(settings.generator.weights, precision=settings.precision)
-    items = listing(settings, generator)
+    networks = load_networks(settings)
+    free = settings.edit.mode == "free"
+    items = [MEAN] if free else listing(settings, networks.generator)
     with ImageRun(config, workdir, items, results=RESULTS, free=FREE) as run:
-        todo = run.todo()
-        return edit(run, settings, generator, todo) if todo else 0
+        if todo := run.todo():
+            edit(run, settings, networks, todo)
+        return run.exit_code()
 
 
-def edit(run: ImageRun, settings: Settings, generator: Generator, todo: Sequence[Item]) -> int:
+def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[Item]) -> None:
     """Edits within the workdir that the run holds; see `run`."""
+    generator, label = networks.generator, settings.label
     others = load_others(settings, generator)
     method = METHODS[settings.edit.method]
     change = method.load(settings, generator)
-    measure = load_measures(settings)
+    measure = load_measures(settings, networks)
     size = min(settings.batch_size, len(todo))
     steps = method.steps(settings) * -(-len(todo) // size)
-    with Progress(steps, 0, every=50) as progress:
-        for batch in batched(subjects(run, settings, generator, todo), size):
+    with Progress(steps, 0, every=50, silent=not steps) as progress:
+        for batch in batched(subjects(run, settings, networks, todo), size):
             began = time.perf_counter()
             own = batch[0].tuned or generator
             start = join([subject.codes for subject in batch])
             # Every batch has one shape, so that a smaller last one is not compiled anew.
             rows = np.minimum(np.arange(size), len(batch) - 1)
             edited, figures = change(own, start[rows], progress.advance)
-            edited = edited[: len(batch)]
-            before, after = draw(own, start), draw(own, edited)
-            images.check_finite(after, "the edited images")
-            figures = {name: x[: len(batch)] for name, x in figures.items()}
-            figures |= measure(before, after)
-            drawn = {name: (draw(g, start), draw(g, edited)) for name, g in others.items()}
+            drawn = {"": (draw(own, start[rows]), draw(own, edited))}
+            for other, adapted in others.items():
+                if own is not generator:
+                    adapted = transfer(adapted, generator, own)
+                drawn[other] = draw(adapted, start[rows]), draw(adapted, edited)
+            figures = figures | measure(*drawn[""])
             seconds = (time.perf_counter() - began) / len(batch)
             for i, subject in enumerate(batch):
-                pairs = {"": (before[i], after[i])}
-                pairs |= {name: (pair[0][i], pair[1][i]) for name, pair in drawn.items()}
-                written = write(run, settings.name, subject, edited[i : i + 1], pairs)
-                numbers = {name: round(float(x[i]), 5) for name, x in figures.items()}
-                numbers |= {"edit": settings.name, "text": settings.edit.text}
-                run.finish(subject.item, written, numbers | {"seconds": round(seconds, 3)})
-    print(f"strips: {run.path('strips')} (before, after)")
-    return run.exit_code()
+                pairs = {other: (before[i], after[i]) for other, (before, after) in drawn.items()}
+                numbers = {figure: float(x[i]) for figure, x in figures.items()}
+                if not np.isfinite(list(numbers.values())).all():
+                    run.skip(subject.item, UserError(_diverged(settings)))
+                    continue
+                written = write(run, label, subject, edited[i : i + 1], pairs)
+                facts = {"edit": label, "text": settings.edit.text, "seconds": seconds}
+                run.finish(subject.item, written, numbers | facts)
+                progress.say(_described(subject.item.name, numbers))
+    if run.finished:
+        print(f"before and after: {run.path('strips')}")
+
+
+def _diverged(settings: Settings) -> str:
+    return f"its edit is not finite: the optimisation diverged with edit.lr={settings.edit.lr:g}; expected a smaller rate"
+
+
+def _described(name: str, numbers: Mapping[str, float]) -> str:
+    """What became of a subject, in a line."""
+    gained = ""
+    if "clip_after" in numbers:
+        gained = f", cosine to the text {numbers['clip_before']:.3f} -> {numbers['clip_after']:.3f}"
+    return f"{name}: changed by {numbers['mse']:.4f} (mse){gained}"
 
 
 class Subject(NamedTuple):
@@ -227,14 +256,24 @@ class Subject(NamedTuple):
     tuned: Generator | None = None  # the generator of this image alone
 
 
-def listing(settings: Settings, generator: Generator) -> list[Item]:
-    """The subjects of the config, which are not yet read.
+def load_networks(settings: Subjects) -> Networks:
+    """The generator, and those of inversion, where there are images, and of figures."""
+    if not settings.latents and not settings.seeds:
+        return invert.load(settings)
+    lpips, judge = settings.lpips.weights, settings.judge
+    return Networks(
+        generator=loading.load_generator(settings.generator.weights, precision=settings.precision),
+        lpips=loading.load_lpips(lpips, field="lpips.weights") if lpips else None,
+        judge=loading.load_clip(judge, field="judge").without_texts() if judge else None,
+    )
+
+
+def listing(settings: Subjects, generator: Generator) -> list[Item]:
+    """The subjects of the config, most of them not yet read.
 
     Raises:
       UserError: there are none, or a field that names them is wrong.
     """
-    if settings.edit.mode == "free":
-        return [Item("mean")]
     if settings.seeds:
         return [Item(f"seed_{int(seed):04d}") for seed in dict.fromkeys(settings.seeds)]
     if not settings.latents:
@@ -251,33 +290,35 @@ def listing(settings: Settings, generator: Generator) -> list[Item]:
 
 
 def subjects(
-    run: ImageRun, settings: Settings, generator: Generator, todo: Sequence[Item]
+    run: ImageRun, settings: Subjects, networks: Networks, todo: Sequence[Item]
 ) -> Iterator[Subject]:
-    """Reads, draws or inverts what is to be edited; what cannot be read is skipped."""
-    if settings.edit.mode == "free":
-        mean = generator.broadcast(generator.latent_avg[None])
-        yield from (Subject(item, Codes(ws=mean)) for item in todo)
-    elif settings.seeds:
+    """Reads, draws or inverts what is to be edited, of `listing`; what cannot be read is skipped."""
+    generator = networks.generator
+    if settings.seeds:
         for item in todo:
-            key = jax.random.key(np.uint32(item.name.removeprefix("seed_")))
-            yield Subject(item, Codes(ws=_latent(generator, key, settings.truncation)))
+            seed = np.uint32(item.name.removeprefix("seed_"))
+            yield Subject(item, Codes(ws=_latent(generator, seed, settings.truncation)))
     elif settings.latents:
-        places = [item.name for item in run.items]
-        first = {item.path: places.index(item.name) for item in reversed(run.items)}
+        names = [item.name for item in run.items]
+        first = {item.path: names.index(item.name) for item in reversed(run.items)}
 
         def read(item: Item) -> Codes:
-            row = places.index(item.name) - first[item.path]
+            row = names.index(item.name) - first[item.path]
             return latent_files.read(item.path, generator, "latents")[row : row + 1]
 
         yield from itertools.starmap(Subject, run.read_all(todo, read))
+    elif todo == [MEAN]:
+        yield Subject(MEAN, Codes(ws=generator.broadcast(generator.latent_avg[None])))
     else:
-        raise UserError("images cannot be edited yet; expected latents or seeds")
+        for item, aligned, found in invert.find(run, settings, networks, todo):
+            tuned = None if found.tuned is None else found.tuned[0]
+            yield Subject(item, found.codes, aligned.image, tuned)
 
 
 @jax.jit
-def _latent(generator: Generator, key: jax.Array, truncation: float) -> jax.Array:
+def _latent(generator: Generator, seed: jax.Array, truncation: float) -> jax.Array:
     """ws [1, l, w_dim] of a seed, the same as that of `configs/sample.py`."""
-    z = jax.random.normal(key, (1, generator.architecture.z_dim))
+    z = jax.random.normal(jax.random.key(seed), (1, generator.architecture.z_dim))
     return generator.broadcast(generator.truncate(generator.map(z), truncation))
 
 
@@ -312,7 +353,7 @@ def draw(generator: Generator, latents: Codes) -> np.ndarray:
     return np.asarray(_draw(generator, latents))
 
 
-def load_clips(settings: Settings) -> list[Clip]:
+def load_clips(settings: Subjects) -> list[Clip]:
     """The CLIPs that read the text."""
     return [
         loading.load_clip(model, precision=settings.precision) for model in settings.clip.models
@@ -338,21 +379,39 @@ def load_others(settings: Settings, generator: Generator) -> dict[str, Generator
     return others
 
 
-def load_measures(settings: Settings) -> Callable[[np.ndarray, np.ndarray], Figures]:
-    """A function of images before and after, [b, size, size, 3] each, to figures [b]."""
+def load_measures(
+    settings: Settings, networks: Networks
+) -> Callable[[np.ndarray, np.ndarray], Figures]:
+    """A function of images before and after, [b, size, size, 3] each, to figures [b].
+
+    `mse` and `lpips` between the two, where the networks have LPIPS; `clip_before` and `clip_after`, the cosines to the
+    text as the judge sees them.
+    """
     text = settings.edit.text.strip()
-    judge = loading.load_clip(settings.judge, precision=settings.precision, field="judge")
-    wanted = judge.embed_texts([text])[0] if text else None
-    judge = judge.without_texts()
+    wanted = None
+    if networks.judge is not None and text:
+        whole = loading.load_clip(settings.judge, field="judge")
+        wanted = whole.embed_texts([text])[0]
 
     def measure(before: np.ndarray, after: np.ndarray) -> Figures:
-        found = {"mse": np.mean((after - before) ** 2, axis=(1, 2, 3))}
+        found = jax.device_get(_compare(networks, before, after))
         if wanted is not None:
             for when, drawn in {"before": before, "after": after}.items():
-                found[f"clip_{when}"] = np.asarray(judge.embed_images(drawn) @ wanted)
+                found[f"clip_{when}"] = np.asarray(cosines(networks.judge, drawn, wanted))
         return found
 
     return measure
+
+
+@jax.jit
+def _compare(networks: Networks, before: jax.Array, after: jax.Array) -> Figures:
+    return differences(networks, see(networks, before), after)
+
+
+@jax.jit
+def cosines(clip: Clip, drawn: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Cosines [b] of images to the feature of a text [d]."""
+    return clip.embed_images(drawn, antialias=True) @ wanted
 
 
 def write(
