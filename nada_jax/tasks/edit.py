@@ -25,7 +25,7 @@ from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
-from nada_jax.settings import Section, Seed, Truncation, one_of
+from nada_jax.settings import SEEDS, Section, Truncation, one_of
 from nada_jax.tasks import invert
 from nada_jax.weights import loading
 
@@ -40,6 +40,7 @@ Figures = Mapping[str, np.ndarray]  # each [b]
 Change = Callable[[Generator, Codes, Callable[[int, float, float], None]], tuple[Codes, Figures]]
 
 
+LONGEST = 60  # characters of a text in a file's name
 MEAN = Item("mean")  # where the mode "free" starts
 
 
@@ -125,14 +126,16 @@ class Subjects(invert.Settings):
     """What is edited, and what every edit needs: fields of `configs/edit.py` beside those of `configs/invert.py`."""
 
     latents: str
-    seeds: tuple[Seed, ...]
+    seeds: tuple[int, ...]
     truncation: Truncation
     clip: Clips
 
     def check(self) -> None:
         """There is one kind of subjects."""
         if len(given := self.given) > 1:
-            raise UserError(f"{' and '.join(given)} are both set; expected one of them")
+            raise UserError(f"{' and '.join(given)} are set; expected one of them")
+        good = all(seed in SEEDS for seed in map(int, self.seeds))
+        self.need(good, "seeds", "whole numbers in 0..2^32 - 1")
 
     @property
     def given(self) -> list[str]:
@@ -166,8 +169,12 @@ class Settings(Subjects):
     @property
     def label(self) -> str:
         """Of the edit, in names of files."""
-        words = re.sub(r"[^\w.-]+", "_", self.edit.text.strip()).strip("_.")
-        return self.edit.label or words[:60] or self.edit.method
+        return self.edit.label or words(self.edit.text) or self.edit.method
+
+
+def words(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", text.strip()).strip("_.")[:LONGEST]
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
