@@ -21,6 +21,7 @@ SMALL = {
     "evaluate": (EVALUATE, "evaluation.json"),
     "benchmark": ({"minutes": 0.0}, "benchmark.json"),
     "weights": ({}, "weights.json"),
+    "invert": ({"invert.steps": 1, "lpips.weights": "", "invert.l2": 1.0}, "strips/*.png"),
     "compare": (
         {"only": "late"}
         | {f"adapt.{field}": value for field, value in ADAPT.items()}
