@@ -8,6 +8,7 @@ import jax
 
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
+from nada_jax.models.stylegan2_networks import Styles
 
 
 def interpolate(source: Generator, adapted: Generator, strength: float | jax.Array) -> Generator:
@@ -54,6 +55,23 @@ def transfer(adapted: Generator, source: Generator, tuned: Generator) -> Generat
     _refuse_other(source, tuned, "the source", "the tuned generator")
     params = jax.tree.map(lambda x, y, z: z + (x - y), adapted.params, source.params, tuned.params)
     return tuned.replace(params=params)
+
+
+def restyle(styles: Styles, source: Generator, adapted: Generator) -> Styles:
+    """Styles of a source for an adapted generator, which computes its own otherwise.
+
+    Latents in StyleSpace leave out the layers that turn w into styles, and what an adaptation has changed there. That
+    change is added, as it is at the mean latent: exact where biases alone were trained, as in style deltas.
+
+    Args:
+      styles: of the source, [b, i] by layer.
+      source, adapted: of one architecture.
+
+    Returns:
+      Styles for `adapted.synthesize_styles`.
+    """
+    before, after = (x.styles(source.latent_avg[None]) for x in (source, adapted))
+    return {name: x + after[name] - before[name] for name, x in styles.items()}
 
 
 def _refuse_other(one: Generator, other: Generator, first: str, second: str) -> None:

@@ -1,0 +1,104 @@
+"""Images in labelled rows: as one image, and as a page of HTML that needs no other file."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+SIDE = 256  # pixels of an image in a row at least
+MOST = 512  # pixels of an image in a page: larger ones could not be mailed
+GAP, LABEL = 4, 22  # pixels between images, and below them for words
+
+FRAME = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 0 auto; padding: 1.5rem; max-width: 88rem; font: 1rem/1.5 system-ui, sans-serif; }}
+h2 {{ font-size: 1rem; margin: 1.5rem 0 .25rem; overflow-wrap: anywhere; }}
+small {{ font-weight: normal; opacity: .7; margin-left: .5rem; }}
+.row {{ display: flex; flex-wrap: wrap; gap: .5rem; }}
+figure {{ margin: 0; }}
+img {{ width: 12rem; display: block; image-rendering: {rendering}; }}
+figcaption {{ font-size: .8rem; opacity: .8; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{rows}
+</body>
+</html>
+"""
+
+Card = tuple[str, Mapping[str, float], Mapping[str, Path]]  # name, figures, label -> image
+
+
+def strip(images: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Images beside each other, each above its label.
+
+    Args:
+      images: label -> uint8 [h, h, 3] of any sizes; small ones are enlarged by whole pixels.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    side = max(SIDE, *(len(x) for x in images.values()))
+    sheet = Image.new("RGB", ((side + GAP) * len(images) - GAP, side + LABEL), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(LABEL - 8)
+    for i, (label, pixels) in enumerate(images.items()):
+        left = i * (side + GAP)
+        image = Image.fromarray(pixels)
+        # By whole pixels: smoothing would hide artefacts of the generator.
+        image = image.resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(image, (left, 0))
+        pen.text((left + 4, side + 2), label[: side // 7], fill="black", font=font)
+    return np.asarray(sheet)
+
+
+def page(title: str, cards: Sequence[Card]) -> str:
+    """A page with a row for each card.
+
+    Args:
+      title: its heading.
+      cards: what it shows; everything in it is escaped.
+
+    Returns:
+      HTML.
+    """
+    rows, small = [], True
+    for name, figures, shown in cards:
+        numbers = ", ".join(f"{figure} {value:.3g}" for figure, value in figures.items())
+        cells = []
+        for label, path in shown.items():
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+            small &= image.width < SIDE
+            words = escape(label)
+            cells.append(
+                f'<figure><img src="{_uri(image)}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+            )
+        head = f"<h2>{escape(name)}<small>{escape(numbers)}</small></h2>"
+        rows.append(f'{head}\n<div class="row">\n' + "\n".join(cells) + "\n</div>")
+    # Few pixels are shown as they are; many would be distorted by it.
+    rendering = "pixelated" if small else "auto"
+    return FRAME.format(title=escape(title), rows="\n".join(rows), rendering=rendering)
+
+
+def _uri(image: Image.Image) -> str:
+    """A small image exactly, a large one reduced."""
+    buffer = io.BytesIO()
+    if image.width < SIDE:
+        image.save(buffer, "PNG")
+        kind = "png"
+    else:
+        image.thumbnail((MOST, MOST))
+        image.save(buffer, "JPEG", quality=90)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
