@@ -22,6 +22,11 @@ SMALL = {
     "benchmark": ({"minutes": 0.0}, "benchmark.json"),
     "weights": ({}, "weights.json"),
     "invert": ({"invert.steps": 1, "lpips.weights": "", "invert.l2": 1.0}, "strips/*.png"),
+    "stylize": (
+        {"invert.steps": 1, "invert.method": "w+", "lpips.weights": "", "invert.l2": 1.0}
+        | {"generators": ("avatar64",)},
+        "stylized/*.png",
+    ),
     "compare": (
         {"only": "late"}
         | {f"adapt.{field}": value for field, value in ADAPT.items()}

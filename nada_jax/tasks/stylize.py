@@ -20,11 +20,11 @@ from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.tasks import invert
-from nada_jax.tasks.edit import ENDINGS
 from nada_jax.web import gallery
 from nada_jax.weights import domains, loading, native
 
 MEMORY = invert.MEMORY  # the remedy for a lack of it
+ENDINGS = (".npz", ".npy")  # of files with latents
 RESULTS = (*invert.RESULTS, "stylized/*.png", "stylize.html")
 # What another command in the workdir may change: the latents that were found stay good.
 FREE = ("images", "latents", "overwrite", "batch_size", "generators", "strength", "paste")

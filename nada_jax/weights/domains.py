@@ -9,7 +9,7 @@ from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
-from nada_jax.weights import lineage, loading, native
+from nada_jax.weights import lineage, loading, native, registry
 
 RUNS = Path("runs")  # where main.py puts runs
 PREFIX = "nada_"  # of recipes in configs/, and so of their workdirs
@@ -31,7 +31,7 @@ def load(
 
     Args:
       given: each the name of a recipe that has been run ("sketch"), a workdir of `adapt`, the file of an adapted
-        generator, or that of a style delta, which is added to the source.
+        generator or its published name, or the file of a style delta, which is added to the source.
       source: what they were adapted from; they get its precision.
       weights: its name or file.
       field: how messages call `given`.
@@ -76,6 +76,10 @@ def find(given: str, field: str = "generators") -> Path:
                 return file
         except OSError as error:
             raise UserError(f"{said}, which cannot be read: {error.strerror}") from error
+    if (
+        given in registry.EMBEDDED or given in registry.GENERATORS
+    ):  # metfaces, adapted from ffhq1024
+        return loading.find_generator(given, field)
     if given.removesuffix(OFFICIAL) in RECIPES:
         name, variant = given.removesuffix(OFFICIAL), ":ffhq" if given.endswith(OFFICIAL) else ""
         raise UserError(
