@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # Name -> the module that defines it.
 _HOMES = {
     "UserError": "errors",
+    "Aligned": "photos.align",
     "Architecture": "models.stylegan2",
     "Clip": "models.clip",
     "Codes": "latents.codes",
@@ -21,6 +22,7 @@ _HOMES = {
     "Mapper": "models.mapper",
     "StyleDelta": "models.style_delta",
     "Vgg": "models.vgg",
+    "align": "photos.align",
     "interpolate": "models.blending",
     "load_clip": "weights.loading",
     "load_encoder": "weights.loading",

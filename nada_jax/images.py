@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,6 +19,8 @@ WHITES_OF_INTEGERS = (2**8 - 1, 2**16 - 1)  # and the largest number of the type
 DARK = 64  # of 255, what 14 of 16 bits give at most
 # Tags of TIFF that describe a number, and the values that make it other than an unsigned one.
 BITS, KIND, SIGNED, PHOTOMETRY, WHITE_IS_ZERO = 258, 339, 2, 262, 0
+# The brands by which such files begin.
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def check_finite(images: np.ndarray, what: str = "the images") -> None:
@@ -65,9 +68,9 @@ def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     return sheet
 
 
-def save(pixels: np.ndarray, path: str | os.PathLike, enlarge: int = 1) -> None:
+def save(pixels: np.ndarray | Image.Image, path: str | os.PathLike, enlarge: int = 1) -> None:
     """Writes uint8 [h, w, 3] atomically as PNG, each pixel `enlarge` times as large."""
-    image = Image.fromarray(pixels)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     # By whole pixels: smoothing would hide artefacts of the generator.
     image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST)
     with files.atomic(path) as temporary:
@@ -79,18 +82,25 @@ def save_grid(images: np.ndarray, columns: int, path: str | os.PathLike) -> None
     save(grid(images, columns), path, max(1, 128 // images.shape[1]))
 
 
-def read(path: str | os.PathLike, size: int) -> np.ndarray:
-    """Reads an image as a square: turned as its camera says, the middle cut out, resized.
+class Upright(NamedTuple):
+    """A photograph: RGB, turned as its camera says, and its size in pixels where `image` is a smaller copy."""
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def upright(path: str | os.PathLike, most: int | None = None) -> Upright:
+    """Reads a whole image, turned as its camera says.
 
     Args:
       path: a file of any format that Pillow knows; the first image of one that moves. What is transparent becomes
         white. Grey values of 16 bits are scaled by their range; those of 32 bits and floats by the smallest of a
         few ranges that holds them. Where the highest two of 16 bits are empty in all of a PNG or TIFF, a warning says
         that it is read as dark.
-      size: side in pixels.
+      most: pixels; a larger image is reduced by a whole factor as it is read, which bounds the memory.
 
     Returns:
-      float32 [size, size, 3] in [-1, 1].
+      The image and its size, width first.
 
     Raises:
       UserError: it cannot be read, is not an image, or does not say which of its numbers is white.
@@ -102,15 +112,26 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
             with Image.open(path) as file:
                 # Loading empties `tile`. Other formats say which number is white.
                 deep = file.format in ("PNG", "TIFF") and ";16" in str(file.tile)
-                upright = _with_alpha(file, ImageOps.exif_transpose(file))
+                size, factor = file.size, 1
+                while most and size[0] * size[1] > most * factor**2:
+                    factor += 1
+                if factor > 1:  # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
+                    file.draft(None, (size[0] // factor, size[1] // factor))
+                drafted = round(size[0] / file.size[0])
+                ImageOps.exif_transpose(
+                    file, in_place=True
+                )  # without a copy, as some are of 500 MB
+                file.load()
+                turned = (file.width > file.height) != (size[0] > size[1])
+                opaque = file.mode == "RGB" and "transparency" not in file.info
+                image = file if opaque else _on_white(file)
+                factor = -(-factor // drafted)
+                image = image.reduce(factor) if factor > 1 else image.copy()
         except UnidentifiedImageError as error:
-            what = "no image that Pillow knows" if os.path.getsize(path) else "empty"
+            what = _kind(path)
             raise UserError(f"it is {what}; expected PNG or JPEG") from error
         except Image.DecompressionBombError as error:
             raise UserError(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels") from error
-        white = Image.new("RGBA", upright.size, "white")
-        image = Image.alpha_composite(white, upright).convert("RGB")
-        square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     # Cameras and microscopes often put 12 or 14 bits into 16, which no field of the file says. It is no error: in both
     # formats the largest number is white, so that a dark photograph looks the same.
     brightest = max(high for _, high in image.getextrema())
@@ -118,27 +139,69 @@ def read(path: str | os.PathLike, size: int) -> np.ndarray:
         warnings.warn(
             f"{os.fspath(path)}: read as dark, as its numbers have 16 bits of which the highest two are empty; where "
             "white is 4095 or 16383, scale it to 65535, or save 8 bits",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return np.asarray(square, np.float32) / 127.5 - 1
+    return Upright(image, size[::-1] if turned else size)
 
 
-def _with_alpha(file: Image.Image, upright: Image.Image) -> Image.Image:
-    """An image of any mode as RGBA; `file` is what it was read from, with the facts of its format."""
-    if upright.mode.startswith("I") or upright.mode == "F":
+def read(path: str | os.PathLike, size: int) -> np.ndarray:
+    """Reads an image as a square: turned as its camera says, the middle cut out, resized.
+
+    Args:
+      path: see `upright`.
+      size: side in pixels.
+
+    Returns:
+      float32 [size, size, 3] in [-1, 1].
+
+    Raises:
+      UserError: see `upright`.
+    """
+    return square(upright(path).image, size)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """The middle of an RGB image, resized: float32 [size, size, 3] in [-1, 1]."""
+    return from_uint8(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+
+
+def from_uint8(pixels: Image.Image | np.ndarray) -> np.ndarray:
+    """Pixels of any shape in 0..255 -> float32 of the same shape in [-1, 1]."""
+    return np.asarray(pixels, np.float32) / 127.5 - 1
+
+
+def _kind(path: str | os.PathLike) -> str:
+    """What a file is that Pillow does not know."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC:
+        return "HEIC, as phones write it, which is not read: save or export it in another format"
+    return "no image that Pillow knows" if head else "empty"
+
+
+def _on_white(file: Image.Image) -> Image.Image:
+    """An image of any mode as RGB; what is transparent becomes white."""
+    rgba = _with_alpha(file)
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def _with_alpha(file: Image.Image) -> Image.Image:
+    """An image of any mode, as it was read from a file, as RGBA."""
+    if file.mode.startswith("I") or file.mode == "F":
         # Pillow would cut these off at 255, whatever their range.
-        grey = Image.fromarray(_eight_bits(file, np.asarray(upright)))
+        grey = Image.fromarray(_eight_bits(file))
         clear = file.info.get("transparency")  # of PNG: the value that is none
         if isinstance(clear, int):
-            grey.putalpha(Image.fromarray(np.uint8(255) * (np.asarray(upright) != clear)))
+            grey.putalpha(Image.fromarray(np.uint8(255) * (np.asarray(file) != clear)))
         return grey.convert("RGBA")
     # Pillow makes RGBA of these by way of another mode alone.
-    between = {"LAB": "RGB", "La": "LA"}.get(upright.mode, upright.mode)
-    return upright.convert(between).convert("RGBA")
+    between = {"LAB": "RGB", "La": "LA"}.get(file.mode, file.mode)
+    return file.convert(between).convert("RGBA")
 
 
-def _eight_bits(file: Image.Image, grey: np.ndarray) -> np.ndarray:
+def _eight_bits(file: Image.Image) -> np.ndarray:
     """Grey values of 16 or 32 bits, or floats, as uint8 of the same shape."""
+    grey = np.asarray(file)
     tags = getattr(file, "tag_v2", {})  # of TIFF alone
     integers = file.mode == "I"
     # Pillow keeps the 16 bits of some formats in 32.

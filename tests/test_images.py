@@ -185,6 +185,19 @@ def test_white_is_white_and_black_is_black_in_every_mode(mode, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("name", "mode"), [("a.jpg", "RGB"), ("a.png", "RGB"), ("a.png", "P")])
+def test_a_large_photograph_is_reduced_as_it_is_read(name, mode, tmp_path):
+    ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (60, 1))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held on its side
+    Image.fromarray(ramp).convert(mode).save(tmp_path / name, exif=exif, quality=95)
+    whole, small = images.upright(tmp_path / name), images.upright(tmp_path / name, most=1000)
+    assert whole.size == whole.image.size == small.size == (60, 90)
+    assert small.image.size == (20, 30) and small.image.mode == "RGB"  # a third
+    thirds = np.asarray(whole.image, float).reshape(30, 3, 20, 3, 3).mean((1, 3))
+    assert np.abs(np.asarray(small.image, float) - thirds).max() < 3
+
+
 def test_lab_is_converted_and_what_is_transparent_in_sixteen_bits_is_white(tmp_path):
     grey, middle = Image.fromarray(ramp(1, np.uint8) * 255), Image.new("L", (8, 8), 128)
     Image.merge("LAB", [grey, middle, middle]).save(tmp_path / "lab.tif")
@@ -193,9 +206,7 @@ def test_lab_is_converted_and_what_is_transparent_in_sixteen_bits_is_white(tmp_p
     Image.fromarray(ramp(1, np.uint16) * 30000).save(tmp_path / "a.png", transparency=30000)
     assert images.read(tmp_path / "a.png", 8)[..., 1] == black_or_white
     premultiplied = Image.new("La", (2, 2), (0, 0))
-    clear = images._with_alpha(
-        premultiplied, premultiplied
-    )  # Pillow reads such TIFFs, and writes none
+    clear = images._with_alpha(premultiplied)  # Pillow reads such TIFFs, and writes none
     assert clear.mode == "RGBA" and clear.getpixel((0, 0))[3] == 0
 
 
@@ -213,7 +224,7 @@ def test_what_is_no_image_is_said_in_a_sentence_with_its_name(tmp_path, monkeypa
     (tmp_path / "half.tif").write_bytes((tmp_path / "half.tif").read_bytes()[:-60])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
     for name, said in {
-        "empty.png": "it is empty", "a.heic": "it is no image that Pillow knows; expected PNG or",
+        "empty.png": "it is empty", "a.heic": "it is HEIC, as phones write it, which is not read: save or export it in another",
         "half.tif": "image file is truncated", "big.png": "it has more than 800 pixels",
         "gone.png": "No such file",
     }.items():  # fmt: skip

@@ -1,0 +1,34 @@
+"""Faces of photographs, cut out and turned as those of FFHQ, which face generators and encoders expect.
+
+    python main.py --config=configs/align.py --config.images=photo.jpg
+    python main.py --config=configs/align.py --config.images=photos --config.align.faces=all --config.size=256
+
+Expected: aligned/NAME.png for each image (further faces of it as NAME_2.png, ...), and align.html, which shows all of them
+beside the photographs with what was found. About half a second for an image of 12 megapixels on one core. The same
+command again does what is missing.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the defaults; there are no variants."""
+    if variant:
+        raise ValueError(f"config variant is {variant!r}; configs/align.py has none")
+    config = ConfigDict()
+    config.task = "align"  # the module of nada_jax.tasks that runs this config
+    config.images = "faces"  # a file, a folder, or the examples "faces"
+    config.overwrite = False  # True deletes an earlier run in the workdir
+    config.size = (
+        1024  # side of the results in pixels: FFHQ's, which smaller generators see reduced
+    )
+    config.align = ConfigDict()
+    config.align.mode = (
+        "face"  # finds faces; "none" takes the middle of the image, "crop" a part of it
+    )
+    config.align.faces = "largest"  # of several; or "all", or a number, 1 for the largest
+    config.align.crop = ()  # crop: left, top, right and bottom in pixels; becomes the smallest square around it
+    # face: JSON, name of an image -> 5 points [x, y] (left eye, right eye, nose, left and right corner of the mouth), or
+    # dlib's 68, in pixels of the upright image; or a list of such, one a face. Faces of other images are found.
+    config.align.landmarks = ""
+    return config
