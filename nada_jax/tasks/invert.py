@@ -17,6 +17,7 @@ from nada_jax.errors import UserError
 from nada_jax.latents import codes
 from nada_jax.latents.inversion import Invert, Inverted, Networks, invert
 from nada_jax.models.irse import Irse50
+from nada_jax.photos.align import Align, Aligned, align_photo
 from nada_jax.runs.per_image import ImageRun, Item, listing
 from nada_jax.runs.progress import Progress
 from nada_jax.settings import Count, Precision, Section, Seed
@@ -59,15 +60,6 @@ class Identity(Section, name="identity"):
     """The network of the figure `identity`; `config.identity`. "" leaves it out."""
 
     weights: str
-
-
-class Align(Section, name="align"):
-    """Until it comes from nada_jax.photos."""
-
-    mode: str
-    crop: tuple[int, ...]
-    landmarks: str
-    faces: str
 
 
 class Settings(Section):
@@ -142,16 +134,9 @@ def load(settings: Settings) -> Networks:
     return networks
 
 
-class Aligned:
-    """Until it comes from nada_jax.photos."""
-
-    def __init__(self, image):
-        self.image = image
-
-
 def align(item: Item, settings: Align, side: int) -> Aligned:
-    """Until it comes from nada_jax.photos."""
-    return Aligned(images.read(item.path, side))
+    """The face, or the part of the image, that is inverted."""
+    return align_photo(item.path, settings, side)[0]
 
 
 def find(

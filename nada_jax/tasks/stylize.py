@@ -17,6 +17,8 @@ from nada_jax.latents import codes as latent_files
 from nada_jax.latents.codes import Codes
 from nada_jax.models.blending import interpolate, restyle, transfer
 from nada_jax.models.stylegan2 import Generator
+from nada_jax.photos.align import PIXELS
+from nada_jax.photos.paste import paste
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.tasks import invert
@@ -29,7 +31,7 @@ RESULTS = (*invert.RESULTS, "stylized/*.png", "stylize.html")
 # What another command in the workdir may change: the latents that were found stay good.
 FREE = ("images", "latents", "overwrite", "batch_size", "generators", "strength", "paste")
 # Of a line in metrics.jsonl, what is not known from the inversion.
-OURS = ("image", "file", "sha256", "files", "domains", "pasted")
+OURS = ("image", "file", "sha256", "files", "domains", "pasted", "quad")
 
 
 class Settings(invert.Settings):
@@ -121,7 +123,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     with ImageRun(config, workdir, items, results=RESULTS, free=FREE) as run:
         for subject in subjects(run, settings, source, run.todo(facts)):
             stylize(run, settings, source, drawn_by, subject, facts)
-        report(run)
+        report(run, list(drawn_by))
         return run.exit_code()
 
 
@@ -150,9 +152,7 @@ def subjects(
         for item, aligned, found in invert.find(run, settings, networks, rest):
             figures = {name: float(x[0]) for name, x in found.figures.items()}
             tuned = None if found.tuned is None else found.tuned[0]
-            yield Subject(
-                item, found.codes, figures, aligned.image, tuned, getattr(aligned, "quad", None)
-            )
+            yield Subject(item, found.codes, figures, aligned.image, tuned, aligned.quad)
 
 
 def is_found(run: ImageRun, item: Item, row: Mapping[str, Any]) -> bool:
@@ -233,27 +233,37 @@ def stylize(
     except UserError as error:
         run.skip(item, error)
         return
-    save = functools.partial(latent_files.write, codes=subject.codes)
-    written = [run.write(f"latents/{item.name}.npz", save)]
-    singles = {f"reconstructions/{item.name}.png": drawn["reconstruction"]}
-    singles |= {f"stylized/{item.name}_{name}.png": drawn[name] for name in drawn_by}
+    pictures = {f"reconstructions/{item.name}.png": drawn["reconstruction"]}
+    pictures |= {f"stylized/{item.name}_{name}.png": drawn[name] for name in drawn_by}
     if subject.image is not None:
-        singles[f"aligned/{item.name}.png"] = subject.image
+        pictures[f"aligned/{item.name}.png"] = subject.image
         drawn = {"aligned": subject.image} | drawn
+    pixels = {file: images.to_uint8(x) for file, x in pictures.items()}
+    row = {name: images.to_uint8(x) for name, x in drawn.items()}
+    facts = dict(facts)
+    if subject.quad is not None:
+        facts["quad"] = np.round(subject.quad, 2).tolist()
+        if (
+            settings.align.mode != "none"
+        ):  # or the photograph is the aligned image, but for its borders
+            row = {"photograph": np.asarray(images.upright(item.path, PIXELS).image)} | row
+    if settings.paste:
+        photo = images.upright(item.path).image
+        for name in drawn_by:
+            whole = paste(photo, drawn[name], subject.quad)
+            pixels[f"stylized/{item.name}_{name}_photo.png"] = np.asarray(whole)
+    pixels[f"strips/{item.name}.png"] = gallery.strip(row, max(gallery.SIDE, source.size))
+    written = [run.write(file, functools.partial(images.save, x)) for file, x in pixels.items()]
+    save = functools.partial(latent_files.write, codes=subject.codes)
+    written.append(run.write(f"latents/{item.name}.npz", save))
     if subject.tuned is not None:
         origin = {"source": settings.generator.weights, "image": item.name}
         save = functools.partial(native.save_model, subject.tuned, **origin)
         written.append(run.write(f"tuned/{item.name}.safetensors", save))
-    written += [
-        run.write(file, functools.partial(images.save, images.to_uint8(x)))
-        for file, x in singles.items()
-    ]
-    strip = gallery.strip({name: images.to_uint8(x) for name, x in drawn.items()})
-    written.append(run.write(f"strips/{item.name}.png", functools.partial(images.save, strip)))
     run.finish(item, written, {**subject.figures, **facts})
 
 
-def report(run: ImageRun) -> None:
+def report(run: ImageRun, drawn_by: Sequence[str]) -> None:
     """Writes the page of all images that are done, and says where to look."""
     names = {item.name for item in run.items}
     rows = [row for row in run.earlier_rows if row["image"] in names]
@@ -264,11 +274,13 @@ def report(run: ImageRun) -> None:
         name = row["image"]
         shown = {"aligned": f"aligned/{name}.png", "reconstruction": f"reconstructions/{name}.png"}
         shown |= {domain: f"stylized/{name}_{domain}.png" for domain in row["domains"]}
+        if row["pasted"]:
+            whole = {f"{x}, photograph": f"stylized/{name}_{x}_photo.png" for x in row["domains"]}
+            shown |= whole
         figures = {x: row[x] for x in invert.FIGURES if x in row}
         paths = {label: run.path(file) for label, file in shown.items()}
         cards.append((name, figures, {label: x for label, x in paths.items() if x.is_file()}))
     page = run.write_text("stylize.html", gallery.page("Stylised images", cards))
     if run.finished:
-        order = ", ".join(cards[-1][2])
-        print(f"{order}: {run.path('strips')}")
+        print(f"image, reconstruction, {', '.join(drawn_by)}: {run.path('strips')}")
     print(f"all images: {page}")

@@ -76,7 +76,7 @@ def test_every_image_is_drawn_in_every_domain(config, sketch, tiny_file, tmp_pat
     assert stylize.run(config(**fields), tmp_path / "run") == 2
     said = capsys.readouterr()
     assert "skipped bad: " in said.err and "1 of 3 could not be done (bad)" in said.err
-    assert "aligned, reconstruction, sketch, tiny: " in said.out
+    assert "image, reconstruction, sketch, tiny: " in said.out
     run = tmp_path / "run"
     names = {str(x.relative_to(run)) for x in run.rglob("*.*")}
     assert names == {"config.json", "metrics.jsonl", "stylize.html"} | {

@@ -9,12 +9,15 @@ from nada_jax.web import gallery
 
 
 def test_a_strip_has_every_image_above_its_label():
-    black, red = np.zeros((64, 64, 3), np.uint8), np.full((512, 512, 3), (255, 0, 0), np.uint8)
-    strip = gallery.strip({"black": black, "red": red})
-    assert strip.shape == (512 + gallery.LABEL, 1024 + gallery.GAP, 3)
-    assert (strip[:512, :512] == 0).all() and (strip[:512, -512:] == (255, 0, 0)).all()
-    labels = strip[512:]
-    assert (labels[:, :512] < 128).any() and (labels[:, 516:] < 128).any()
+    black = np.zeros((64, 64, 3), np.uint8)
+    wide = np.full((300, 600, 3), (255, 0, 0), np.uint8)
+    strip = gallery.strip({"black": black, "wide": wide}, side=300)
+    assert strip.shape == (300 + gallery.LABEL, 600 + gallery.GAP, 3)
+    # Four times as large, and half as large, in the middle of their squares.
+    assert (strip[22:278, 22:278] == 0).all() and (strip[:22, :300] == 255).all()
+    assert (strip[75:225, -300:] == (255, 0, 0)).all() and (strip[:75, -300:] == 255).all()
+    labels = strip[300:]
+    assert (labels[:, :300] < 128).any() and (labels[:, -300:] < 128).any()
 
 
 def test_a_page_is_one_file_in_which_names_are_text(tmp_path):
