@@ -36,11 +36,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.identity.weights = ""  # face identity network (irse50), for a figure; "" leaves it out
     config.judge = "avatar-p8"  # CLIP, for the figure of likeness `clip`; "" leaves it out
 
-    config.align = ConfigDict()  # of faces, as for the training of the generator
+    config.align = ConfigDict()  # of faces, as those that the generator draws; see configs/align.py
     config.align.mode = "none"  # the middle of the image; "face" finds faces, "crop" takes a box
+    config.align.faces = "largest"  # face: of several; or "all", or a number, 1 for the largest
     config.align.crop = ()  # crop: left, top, right and bottom in pixels
-    config.align.landmarks = ""  # face: file of landmarks in place of the detector
-    config.align.faces = "largest"  # face: which of several
+    config.align.landmarks = ""  # face: a file of them, in place of the detector
 
     config.invert = ConfigDict()
     config.invert.method = "w+"  # or "w", "style", "encoder", "pti"

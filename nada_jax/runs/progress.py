@@ -38,11 +38,11 @@ class Progress:
                 flush=True,
             )
 
-    def shorten(self, steps: int) -> None:
-        """Takes steps off the total that need not be taken after all."""
-        self.total -= steps
-        if self.bar is not None and steps:
-            self.bar.total = self.total
+    def expect(self, total: int) -> None:
+        """Sets the steps of the whole run anew, where they turn out to be more or fewer."""
+        self.total = total
+        if self.bar is not None and self.bar.total != total:
+            self.bar.total = total
             self.bar.refresh()
 
     def say(self, line: str) -> None:

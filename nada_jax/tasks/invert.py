@@ -1,10 +1,11 @@
 """Inverts images: finds the latents from which a generator draws them."""
 
+import dataclasses
 import functools
 import itertools
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,6 @@ def load(settings: Settings) -> Networks:
     return networks
 
 
-def align(item: Item, settings: Align, side: int) -> Aligned:
-    """The face, or the part of the image, that is inverted."""
-    return align_photo(item.path, settings, side)[0]
-
-
 def find(
     run: ImageRun, settings: Settings, networks: Networks, items: Sequence[Item]
 ) -> Iterator[tuple[Item, Aligned, Inverted]]:
@@ -151,20 +147,24 @@ def find(
       items: at least one.
 
     Yields:
-      An item, its aligned image, and what it was found to be, with b = 1 and a figure `seconds`.
+      An item, its aligned image, and what it was found to be, with b = 1 and a figure `seconds`. Of several faces of
+      one image, the second is the item NAME_2, and so on; NAME itself comes last, so that it stands for all when a
+      run is resumed.
     """
-    read = functools.partial(align, settings=settings.align, side=networks.generator.size)
-    aligned = run.read_all(items, read)
+    side, taken = networks.generator.size, {item.name.casefold() for item in run.items}
+    read = functools.partial(_faces, settings=settings.align, side=side, taken=taken)
+    faces = itertools.chain.from_iterable(found for _, found in run.read_all(items, read))
     count = -(-len(items) // settings.batch_size)
     size = -(-len(items) // count)  # of equal batches, so that few rows fill up the last
     steps, done = settings.invert.total_steps, 0
     with Progress(count * steps, done=0, every=50, silent=not steps) as progress:
-        while batch := list(itertools.islice(aligned, size)):
+        while batch := list(itertools.islice(faces, size)):
             names = ", ".join(item.name for item, _ in batch)
-            progress.say(f"images {done + 1}-{done + len(batch)} of {len(items)}: {names}")
-            began, expected = time.perf_counter(), progress.step + steps
+            progress.say(f"images {done + 1}-{done + len(batch)}: {names}")
+            # Tuning may end before its last step, and there may be more faces than images.
+            progress.expect(progress.step + max(count - done // size, 1) * steps)
+            began = time.perf_counter()
             found = _invert(settings, networks, batch, size, progress)
-            progress.shorten(expected - progress.step)
             seconds = (time.perf_counter() - began) / len(batch)
             done += len(batch)
             for i, (item, image) in enumerate(batch):
@@ -173,6 +173,21 @@ def find(
                     run.skip(item, UserError(_diverged(wrong[0], settings.invert.lr)))
                     continue
                 yield item, image, one.measured(seconds=seconds)
+
+
+def _faces(
+    item: Item, settings: Align, side: int, taken: Collection[str]
+) -> list[tuple[Item, Aligned]]:
+    """The faces of an image, with names of their own, the first one last."""
+    named = []
+    for i, face in enumerate(align_photo(item.path, settings, side), 1):
+        name = item.name if i == 1 else f"{item.name}_{i}"
+        if i > 1 and name.casefold() in taken:
+            raise UserError(
+                f"{item.path}: one of its faces would be {name}, which is another image; rename one of the two"
+            )
+        named.append((dataclasses.replace(item, name=name), face))
+    return named[::-1]
 
 
 def _invert(
@@ -213,7 +228,8 @@ def write(run: ImageRun, settings: Settings, item: Item, aligned: Aligned, found
     strip = images.grid(np.stack(row), len(row))
     save = functools.partial(images.save, strip, enlarge=max(1, LOOK // len(aligned.image)))
     written.append(run.write(f"strips/{item.name}.png", save))
-    run.finish(item, written, {name: float(x[0]) for name, x in found.figures.items()})
+    figures = {name: float(x[0]) for name, x in found.figures.items()}
+    run.finish(item, written, figures | {"quad": aligned.quad.round(2).tolist()})
 
 
 def report(run: ImageRun) -> None:
