@@ -28,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
         1.0,
     )  # 0 is the reconstruction, 1 the adapted generator; one, or one for each
     config.paste = False  # also put what is drawn back into the whole photograph
+    config.invert.method = "encoder"  # instant, and latents that adapted generators draw well
     if variant == "ffhq":
         config.generators = ("sketch_ffhq",)
         config.invert.method = "pti"  # keeps the face, also in other domains

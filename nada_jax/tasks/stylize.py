@@ -1,9 +1,11 @@
 """Draws images in adapted domains: align, invert, and draw the latents by every adapted generator."""
 
+import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,16 +145,28 @@ def subjects(
     if known:
         print(f"{len(known)} of {len(todo)} were inverted before", flush=True)
 
-    def read_again(item: Item) -> Subject:
-        return reread(run, item, rows[item.name], source)
+    def read_again(face: Item) -> Subject:
+        return reread(run, face, rows[face.name], source)
 
-    yield from (subject for _, subject in run.read_all(known, read_again))
+    faces = [face for item in known for face in faces_of(item, rows)]
+    yield from (subject for _, subject in run.read_all(faces, read_again))
     if rest := [item for item in todo if item not in known]:
         networks = invert.load(settings)
         for item, aligned, found in invert.find(run, settings, networks, rest):
             figures = {name: float(x[0]) for name, x in found.figures.items()}
             tuned = None if found.tuned is None else found.tuned[0]
             yield Subject(item, found.codes, figures, aligned.image, tuned, aligned.quad)
+
+
+def faces_of(item: Item, rows: Collection[str]) -> list[Item]:
+    """An item and its further faces among the results; its own name last, which stands for all, as by `invert.find`."""
+    further = [name for name in rows if name != item.name and is_of(name, {item.name})]
+    return [dataclasses.replace(item, name=name) for name in (*further, item.name)]
+
+
+def is_of(name: str, items: Collection[str]) -> bool:
+    """Whether a result is that of an item, or of a further face of it: NAME_2 and so on."""
+    return name in items or re.sub(r"_\d+$", "", name) in items
 
 
 def is_found(run: ImageRun, item: Item, row: Mapping[str, Any]) -> bool:
@@ -266,7 +280,7 @@ def stylize(
 def report(run: ImageRun, drawn_by: Sequence[str]) -> None:
     """Writes the page of all images that are done, and says where to look."""
     names = {item.name for item in run.items}
-    rows = [row for row in run.earlier_rows if row["image"] in names]
+    rows = [row for row in run.earlier_rows if is_of(row["image"], names)]
     if not rows:
         return
     cards = []

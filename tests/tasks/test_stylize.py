@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from configs import invert as inversions
 from configs import stylize as configs
 from nada_jax.errors import UserError
 from nada_jax.latents import codes
+from nada_jax.runs.per_image import Item
 from nada_jax.tasks import invert, stylize
 from nada_jax.weights import native
 from nada_jax.weights.registry import ASSETS
@@ -170,3 +172,9 @@ def test_a_damaged_file_of_latents_is_skipped(config, tmp_path):
     (folder / "bad.npz").write_text("no latents")
     assert stylize.run(config(latents=str(folder)), tmp_path / "run") == 2
     assert rows(tmp_path / "run").keys() == {"good"}
+
+
+def test_further_faces_of_a_photograph_are_drawn_again_too():
+    item = Item("a", Path("a.png"))
+    rows = ("a_2", "a_3", "a", "a_b", "b", "ab_2")
+    assert [face.name for face in stylize.faces_of(item, rows)] == ["a_2", "a_3", "a"]
