@@ -200,9 +200,9 @@ def test_an_encoder_is_saved_and_loaded_bit_for_bit(encoder_type, tmp_path):
 
 
 def test_an_encoder_of_smaller_images_with_narrower_heads_keeps_both_in_its_file(tmp_path):
-    architecture = EncoderArchitecture(**BODY, heads=(0, 1, 2), image_size=32, head_width=3)
+    architecture = EncoderArchitecture(**BODY, heads=(1, 2, 3), image_size=32, head_width=3)
     arrays = {path: np.ones(shape, np.float32) for path, shape in architecture.shapes().items()}
-    assert arrays["head_2.conv_1.kernel"].shape == (3, 3, 3, 3)
+    assert arrays["head_2.conv_2.kernel"].shape == (3, 3, 3, 3)
     assert arrays["head_2.linear.weight"].shape == (3, 5)
     assert EncoderArchitecture.from_shapes(architecture.shapes(), image_size=32).head_width == 3
     encoder = native.model_from_arrays(Encoder, arrays, architecture)
