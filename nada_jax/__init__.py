@@ -23,6 +23,7 @@ _HOMES = {
     "StyleDelta": "models.style_delta",
     "Vgg": "models.vgg",
     "align": "photos.align",
+    "interpolate": "models.blending",
     "load_clip": "weights.loading",
     "load_encoder": "weights.loading",
     "load_generator": "weights.loading",
@@ -30,6 +31,7 @@ _HOMES = {
     "save_generator": "weights.native",
     "save_model": "weights.native",
     "text_direction": "adaptation.prompts",
+    "transfer": "models.blending",
 }
 __all__ = list(_HOMES)
 

@@ -25,6 +25,11 @@ SMALL = {
     "weights": ({}, "weights.json"),
     "invert": ({"invert.steps": 1, "lpips.weights": "", "invert.l2": 1.0}, "strips/*.png"),
     "align": ({"size": 32}, "aligned/*.png"),
+    "stylize": (
+        {"invert.steps": 1, "invert.method": "w+", "lpips.weights": "", "invert.l2": 1.0}
+        | {"generators": ("avatar64",)},
+        "stylized/*.png",
+    ),
     "compare": (
         {"only": "late"}
         | {f"adapt.{field}": value for field, value in ADAPT.items()}

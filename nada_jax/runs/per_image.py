@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -128,12 +129,19 @@ class ImageRun(Run):
             return []
         return metrics.read(self.path("metrics.jsonl"))
 
-    def todo(self) -> list[Item]:
-        """The items whose results do not stand in the workdir; says how many do."""
+    def todo(self, facts: Mapping[str, Any] | None = None) -> list[Item]:
+        """The items whose results do not stand in the workdir; says how many do.
+
+        Args:
+          facts: of metrics.jsonl, which the line of an item has to have for it to be done: settings among `free`.
+        """
+        # Through JSON, which turns tuples into lists, as the file has them.
+        wanted = json.loads(files.to_json(dict(facts or {})))
         done = {
             (row.get("image"), row.get("sha256"))
             for row in self.earlier_rows
             if all(self.path(name).is_file() for name in row.get("files", []))
+            and wanted.items() <= row.items()
         }
         rest = [x for x in self.items if not self._is_done(x, done)]
         if len(rest) < len(self.items):

@@ -40,24 +40,28 @@ figcaption {{ font-size: .8rem; opacity: .8; }}
 Card = tuple[str, Mapping[str, float], Mapping[str, Path]]  # name, figures, label -> image
 
 
-def strip(images: Mapping[str, np.ndarray]) -> np.ndarray:
+def strip(images: Mapping[str, np.ndarray], side: int = SIDE) -> np.ndarray:
     """Images beside each other, each above its label.
 
     Args:
-      images: label -> uint8 [h, h, 3] of any sizes; small ones are enlarged by whole pixels.
+      images: label -> uint8 [h, w, 3] of any sizes; small ones are enlarged by whole pixels, large ones reduced.
+      side: of the square in pixels that each gets.
 
     Returns:
       uint8 [height, width, 3].
     """
-    side = max(SIDE, *(len(x) for x in images.values()))
     sheet = Image.new("RGB", ((side + GAP) * len(images) - GAP, side + LABEL), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(LABEL - 8)
     for i, (label, pixels) in enumerate(images.items()):
         left = i * (side + GAP)
         image = Image.fromarray(pixels)
-        # By whole pixels: smoothing would hide artefacts of the generator.
-        image = image.resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(image, (left, 0))
+        if factor := side // max(image.size):
+            # By whole pixels: smoothing would hide artefacts of the generator.
+            size = image.width * factor, image.height * factor
+            image = image.resize(size, Image.Resampling.NEAREST)
+        else:
+            image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        sheet.paste(image, (left + (side - image.width) // 2, (side - image.height) // 2))
         pen.text((left + 4, side + 2), label[: side // 7], fill="black", font=font)
     return np.asarray(sheet)
 

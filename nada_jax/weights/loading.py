@@ -17,6 +17,7 @@ from nada_jax import files, trees
 from nada_jax.errors import UserError, reading
 from nada_jax.models.clip import Clip, from_params
 from nada_jax.models.encoder import Encoder
+from nada_jax.models.irse import Irse50
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
@@ -183,6 +184,25 @@ def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
             "`python -m convert vgg SOURCE DESTINATION --lpips vgg.pth`"
         )
     return vgg
+
+
+def load_identity(weights: str | os.PathLike, *, field: str = "identity.weights") -> Irse50 | Clip:
+    """Loads a network whose features tell faces apart.
+
+    Args:
+      weights: the file of an IR-SE50; or the name of an embedded CLIP, whose image features are a stand-in: no face
+        network knows cartoons.
+      field: how messages call `weights`.
+
+    Returns:
+      The network; both kinds have `embed_images`.
+
+    Raises:
+      UserError: there is no such file, or it holds no such network.
+    """
+    if (registry.ASSETS / f"clip-{files.spelled(weights, field)}").is_dir():
+        return load_clip(weights, field=field).without_texts()
+    return load_model(Irse50, weights, field=field)
 
 
 def find_generator(weights: str | os.PathLike, field: str = "generator.weights") -> Path:

@@ -8,10 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nada_jax import images
 from nada_jax.adaptation import prompts
 from nada_jax.adaptation.freezing.strategy import FROZEN
 from nada_jax.adaptation.settings import Settings
+from nada_jax.latents.codes import Codes
+from nada_jax.latents.inversion import encode
+from nada_jax.latents.projection import Networks, see
+from nada_jax.latents.tuning import tune
+from nada_jax.models.blending import transfer
 from nada_jax.models.stylegan2 import draw_latents
+from nada_jax.runs.per_image import EXAMPLES
 from nada_jax.tasks import adapt
 from nada_jax.weights import loading as weights
 
@@ -61,6 +68,9 @@ def test_another_clip_sees_the_target_in_fresh_samples(name, tmp_path, full_comp
     assert share["adapted"] >= 0.9 and share["source"] <= 0.1
     assert diversity["pictures"] >= 0.5 and diversity["features"] >= 0.5
 
+    if name == "nada_sketch":
+        check_that_portraits_become_sketches(source, adapted, judge, texts)
+
     # What the recipe freezes is still the source's, bit by bit.
     freeze = Settings.read(config).freeze
     labels = freeze.row.labels(source.params, freeze)
@@ -69,3 +79,44 @@ def test_another_clip_sees_the_target_in_fresh_samples(name, tmp_path, full_comp
         labels, source.params, adapted.params,
     )  # fmt: skip
     assert all(jax.tree.leaves(kept))
+
+
+def check_that_portraits_become_sketches(source, adapted, judge, texts):
+    """Portraits that ship are drawn as sketches, and more like themselves by generators tuned for them.
+
+    Args:
+      source, adapted: the embedded generator, and what the recipe has made of it.
+      judge: the CLIP that took no part in the training.
+      texts: its features of the recipe's texts, source and target, [2, d].
+    """
+    portraits = [images.read(path, source.size) for path in sorted(EXAMPLES["avatars"].iterdir())]
+    portraits = np.stack(portraits)
+    networks = Networks(source, encoder=weights.load_encoder("encoder-avatar64"))
+    codes = Codes(ws=encode(networks, portraits))
+    draw = jax.jit(lambda generator, codes: codes.draw(generator))
+    look = jax.jit(lambda judge, drawn: judge.embed_images(drawn))
+    features = {
+        kind: look(judge, draw(generator, codes))
+        for kind, generator in (("source", source), ("adapted", adapted))
+    }
+    nearer = {
+        kind: np.asarray(x @ texts.T)[:, 1] > (x @ texts.T)[:, 0] for kind, x in features.items()
+    }
+    assert nearer["adapted"].all() and not nearer["source"].any()
+
+    one, codes = portraits[:1], codes[:1]  # of long hair, which the encoder cuts
+    numbers = {"steps": 30, "lr": 1e-3, "enough": 0.0, "locality": 0.0, "radius": 1.0}
+    keys = jax.random.split(jax.random.key(0), 1)
+    (tuned,) = tune(networks, see(networks, one), codes, **numbers, keys=keys)
+    drawn = {
+        "untuned": draw(adapted, codes),
+        "tuned": draw(transfer(adapted, source, tuned), codes),
+    }
+    apart = {kind: float(np.mean((np.asarray(x) - one) ** 2)) for kind, x in drawn.items()}
+    features = {kind: look(judge, x)[0] for kind, x in (drawn | {"portrait": one}).items()}
+    alike = {kind: float(features[kind] @ features["portrait"]) for kind in drawn}
+    sketched = {kind: float(x @ (texts[1] - texts[0])) for kind, x in features.items()}
+    print(f"tuned: mse to the portrait {apart}, cosine {alike}, towards sketch {sketched}")
+    assert apart["tuned"] < 0.7 * apart["untuned"]
+    assert alike["tuned"] > alike["untuned"] + 0.05
+    assert sketched["tuned"] > sketched["portrait"] + 0.2  # it is drawn in the domain still

@@ -1,0 +1,35 @@
+"""Draws given images in adapted domains: each is aligned, inverted, and drawn by every adapted generator.
+
+    python main.py --config=configs/nada_sketch.py && python main.py --config=configs/stylize.py
+    python main.py --config=configs/stylize.py --config.generators="('sketch','joker')" --config.strength=0.7
+    python main.py --config=configs/stylize.py:ffhq --config.images=photo.jpg --config.paste=True \\
+        --config.generators="('runs/nada_sketch_ffhq/generator.safetensors','runs/nada_joker_ffhq/generator.safetensors')"
+
+Expected: strips/NAME.png, each image, its reconstruction by the source, and every domain; stylize.html, all of them on
+one page. The same command with other generators, strengths or paste draws the latents that it has found already.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import invert
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the defaults; variant "ffhq" has the official numbers for photographs of faces."""
+    config = invert.get_config(variant)  # how images become latents; its fields are explained there
+    config.task = "stylize"  # the module of nada_jax.tasks that runs this config
+    config.latents = (
+        ""  # in place of images: a file or folder of latents, such as runs/invert/latents
+    )
+    # What draws: names of recipes that have been run (sketch, joker, zombie, golden_statue, robot), files of adapted
+    # generators, or style deltas (of the strategy style_space).
+    config.generators = ("sketch",)
+    config.strength = (
+        1.0,
+    )  # 0 is the reconstruction, 1 the adapted generator; one, or one for each
+    config.paste = False  # also put what is drawn back into the whole photograph
+    config.invert.method = "encoder"  # instant, and latents that adapted generators draw well
+    if variant == "ffhq":
+        config.generators = ("sketch_ffhq",)
+        config.invert.method = "pti"  # keeps the face, also in other domains
+    return config
