@@ -22,6 +22,14 @@ SMALL = {
     "benchmark": ({"minutes": 0.0}, "benchmark.json"),
     "weights": ({}, "weights.json"),
     "invert": ({"invert.steps": 1, "lpips.weights": "", "invert.l2": 1.0}, "strips/*.png"),
+    "edit": (
+        {"seeds": (0,), "edit.steps": 1, "lpips.weights": "", "generator.weights": "tiny"},
+        "strips/*.png",
+    ),
+    "edit_sweep": (
+        {"seeds": (0,), "sweep.steps": (1,), "lpips.weights": "", "generator.weights": "tiny"},
+        "edit_sweep.html",
+    ),
     "compare": (
         {"only": "late"}
         | {f"adapt.{field}": value for field, value in ADAPT.items()}
@@ -60,6 +68,9 @@ def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip):
             models = {"generator.weights": str(tiny_file), "clip.models": (str(tiny_clip),)}
             models["clip.weights"] = (1.0,)
             fields = fields | {prefix + field: value for field, value in models.items()}
+    if fields.get("generator.weights") == "tiny":
+        models = {"generator.weights": str(tiny_file), "judge": str(tiny_clip)}
+        fields = fields | models | {"clip.models": (str(tiny_clip),), "clip.weights": (1.0,)}
     config.update_from_flattened_dict(fields)
     assert task.run(config, tmp_path) == 0
     assert list(tmp_path.glob(result))
