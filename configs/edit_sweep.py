@@ -1,7 +1,7 @@
 """A grid over the settings of StyleCLIP's latent optimisation, as one batched program and one page.
 
     python main.py --config=configs/edit_sweep.py                                     # a few minutes on two CPU cores
-    python main.py --config=configs/edit_sweep.py --config.sweep.l2="(0.0,0.03)" --config.images=photo.jpg
+    python main.py --config=configs/edit_sweep.py --config.images=photo.jpg --config.seeds="()"
     python main.py --config=configs/edit_sweep.py:report                              # 2,016 cells: hours, or a GPU
     python main.py --config=configs/edit_sweep.py:ffhq --config.identity.weights=irse50.safetensors
 
