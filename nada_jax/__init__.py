@@ -23,6 +23,7 @@ _HOMES = {
     "Vgg": "models.vgg",
     "interpolate": "models.blending",
     "load_clip": "weights.loading",
+    "load_encoder": "weights.loading",
     "load_generator": "weights.loading",
     "load_model": "weights.loading",
     "save_generator": "weights.native",
