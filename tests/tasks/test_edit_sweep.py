@@ -8,6 +8,7 @@ import pytest
 from configs import edit_sweep as configs
 from nada_jax.errors import UserError
 from nada_jax.tasks import edit_sweep
+from nada_jax.weights.loading import load_clip, load_identity
 
 
 @pytest.fixture
@@ -56,7 +57,10 @@ def test_the_page_holds_all_cells_and_resuming_adds_what_is_missing(config, tmp_
         np.testing.assert_allclose(again[name][figure], row[figure], rtol=1e-3, atol=1e-6)
 
 
-def test_an_identity_network_may_be_an_embedded_clip(config, tmp_path):
+def test_an_identity_network_may_be_an_embedded_clip(config, tmp_path, tiny_clip, monkeypatch):
+    assert load_identity("avatar-p16").image_size == 64
+    small = load_clip(tiny_clip).without_texts()
+    monkeypatch.setattr(edit_sweep.loading, "load_identity", lambda *_, **__: small)
     fields = {"identity.weights": "avatar-p16", "sweep.identity": (0.0, 1.0), "sweep.l2": (0.0,)}
     assert edit_sweep.run(config(**fields, **{"sweep.steps": (2,)}), tmp_path) == 0
     assert all(len(row["face"]) == 2 for row in cells(tmp_path).values())
