@@ -14,6 +14,7 @@ _HOMES = {
     "UserError": "errors",
     "Architecture": "models.stylegan2",
     "Clip": "models.clip",
+    "Direction": "latents.directions",
     "Encoder": "models.encoder",
     "Generator": "models.stylegan2",
     "Irse50": "models.irse",
