@@ -17,9 +17,9 @@ from nada_jax.errors import UserError
 from nada_jax.latents.codes import Codes, style_widths
 from nada_jax.models.stylegan2 import Generator
 
-# A fit is pulled towards the directions along which latents vary, by this share of their mean variance. Without it, it
-# follows directions of W in which latents hardly differ, and large strengths leave what the generator has seen.
-RIDGE = 0.1
+# Of the penalty of a fit, in mean variances of a latent. Fits to half of 2,048 scores correlate with the other half by 0.38
+# at 0.03 and by 0.43 at 1, where directions lean on few large variances; between them, images change least for one gain.
+RIDGE = 0.3
 SPACES = ("w", "w+", "style")
 
 
@@ -170,7 +170,8 @@ def fit(ws: np.ndarray, scores: np.ndarray) -> tuple[Direction, float]:
       scores: of their images, [n].
 
     Returns:
-      The direction, and the correlation of fitted and given scores.
+      The direction; and the correlation of scores with those that a fit to three quarters of the images gives the last
+      quarter, 1 where the score is linear in W.
 
     Raises:
       UserError: all scores are alike.
@@ -179,12 +180,18 @@ def fit(ws: np.ndarray, scores: np.ndarray) -> tuple[Direction, float]:
     if not scores.std() > 0:
         raise UserError("all images have one score; expected texts or images that tell them apart")
     x, y = ws - ws.mean(axis=0), (scores - scores.mean()) / scores.std()
+    known = len(x) * 3 // 4
+    correlation = np.corrcoef(x[known:] @ _gradient(x[:known], y[:known]), y[known:])[0, 1]
+    gradient = _gradient(x, y)
+    step = np.asarray(gradient / (gradient @ gradient), np.float32)
+    return Direction({"w": step}, DirectionArchitecture("w", step.shape)), float(correlation)
+
+
+def _gradient(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Coefficients [w_dim] of the ridge regression of centred scores [n] on centred latents [n, w_dim]."""
     covariance = x.T @ x / len(x)
     ridge = RIDGE * np.trace(covariance) / len(covariance)
-    gradient = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), x.T @ y / len(x))
-    step = np.asarray(gradient / (gradient @ gradient), np.float32)
-    correlation = float(np.corrcoef(x @ gradient, y)[0, 1])
-    return Direction({"w": step}, DirectionArchitecture("w", step.shape)), correlation
+    return np.linalg.solve(covariance + ridge * np.eye(len(covariance)), x.T @ y / len(x))
 
 
 def between(source: np.ndarray, target: np.ndarray) -> Direction:
