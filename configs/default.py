@@ -72,7 +72,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.patch = ConfigDict()
     config.patch.fraction = 0.5  # side of a crop as a share of the image's, for loss.patch
     config.lpips = ConfigDict()
-    config.lpips.weights = ""  # VGG-16 with the layers of LPIPS, for loss.lpips
+    config.lpips.weights = "lpips"  # for loss.lpips: a name, or a VGG-16 with the layers of LPIPS
     config.identity = ConfigDict()
     config.identity.weights = ""  # face identity network (irse50), for loss.identity
 

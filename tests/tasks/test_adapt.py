@@ -323,7 +323,10 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
             {"freeze.strategy": "adaptive_parameters", "freeze.iterations": 10**6},
             "freeze.iterations is 1000000; expected at most 100 for adaptive_parameters",
         ),
-        ({"loss.lpips": 1.0}, "lpips.weights is ''; expected a VGG-16 .* which loss.lpips needs"),
+        (
+            {"loss.lpips": 1.0, "lpips.weights": ""},
+            "lpips.weights is ''; expected a VGG-16 .* which loss.lpips needs",
+        ),
         ({"stop.diversity": 0.5}, "stop.diversity is 0.5; expected 0 as long as stop.every is 0"),
         ({"clip.background": "sea"}, "clip.background is 'sea'; expected one of edge, random"),
         ({"text.others": ("robot",)}, r"text.weights is \(\); expected a number for each of the 1"),

@@ -21,7 +21,7 @@ def config(**fields):
     tiny = {
         "adapt.steps": 2, "adapt.batch_size": 1, "adapt.samples.count": 2,
         "evaluate.samples": 8, "evaluate.batch_size": 8, "evaluate.clusters": 2,
-        "evaluate.bootstrap": 20,
+        "evaluate.bootstrap": 20, "evaluate.lpips.weights": "",
     }  # fmt: skip
     result.update_from_flattened_dict(tiny)
     configs.add(result, "Layers", "none")

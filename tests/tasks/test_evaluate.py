@@ -31,7 +31,7 @@ WIDTHS = (2, 2, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4)  # of a narrow VGG-16
 
 def config(**fields):
     result = configs.get_config()
-    quick = {"samples": 16, "batch_size": 12, "clusters": 2, "bootstrap": 50}
+    quick = {"samples": 16, "batch_size": 12, "clusters": 2, "bootstrap": 50, "lpips.weights": ""}
     result.update_from_flattened_dict(quick | fields)
     return result
 

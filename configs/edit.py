@@ -1,0 +1,48 @@
+"""Edits portraits by a text: StyleCLIP's latent optimisation.
+
+    python main.py --config=configs/edit.py --config.edit.text="a person with blue hair"      # six portraits that ship
+    python main.py --config=configs/edit.py --config.images=photo.jpg --config.edit.text="a smiling person"
+    python main.py --config=configs/edit.py --config.seeds="(1,2,3)" --config.edit.text="a person with glasses"
+    python main.py --config=configs/edit.py --config.latents=runs/invert/latents --config.generators="('sketch.safetensors',)"
+
+Expected: strips/NAME_EDIT.png, before and after; the edited image and its latents as single files.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import invert
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the defaults; variant "ffhq" has the official settings for photographs of faces."""
+    config = invert.get_config(variant)  # how images become latents, and the networks of figures
+    config.task = "edit"  # the module of nada_jax.tasks that runs this config
+    config.images = ""  # a file or folder; without any of these three, the portraits that ship
+    config.latents = ""  # or a file or folder of latents (.npz), as configs/invert.py writes them
+    config.seeds = ()  # or seeds, such as (1, 2, 3)
+    config.truncation = 0.7  # of the latents of seeds
+    config.generators = ()  # further ones, such as adapted ones, that draw the same before and after
+    config.invert.method = "encoder"  # instant, and latents that are easy to edit
+
+    config.clip = ConfigDict()  # that reads the text
+    config.clip.models = ("avatar-p16",)  # names, directories or hub names
+    config.clip.weights = (1.0,)  # one for each model; the loss is a weighted sum
+
+    config.edit = ConfigDict()
+    config.edit.method = "optimize"  # how: a row of METHODS in nada_jax/tasks/edit.py
+    config.edit.label = ""  # of the edit, in names of files; "": the words of the text
+    config.edit.text = "a person with red hair"  # what the image should show
+    config.edit.mode = "edit"  # from the image; "free" makes one from the mean, by the text alone
+    config.edit.space = "w+"  # or w, style, conv_style: see nada_jax/latents/spaces.py
+    config.edit.steps = 100  # officially 300, and 40 in the demonstration
+    config.edit.lr = 0.1  # at its peak
+    config.edit.l2 = 0.008  # of the distance to the start: the knob that matters
+    config.edit.identity = 0.0  # of the change of the face, by identity.weights; officially 0.005
+    config.edit.view = "proper"  # how CLIP sees images; "official": not as it was trained
+
+    if variant == "ffhq":
+        config.invert.method = "w+"  # a converted e4e edits better: encoder.weights, and "encoder"
+        config.clip.models = ("openai/clip-vit-base-patch32",)
+        config.judge = "openai/clip-vit-base-patch16"
+        config.edit.steps = 300
+    return config

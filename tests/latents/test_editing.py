@@ -1,0 +1,64 @@
+"""StyleCLIP's latent optimisation: the official numbers, and what edits do to images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convert import clip as clip_conversion
+from convert import irse50, stylegan2
+from nada_jax.latents import descent, editing
+from nada_jax.latents.codes import Codes
+from nada_jax.models import clip as clips
+
+# -- against the official implementation --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reference(golden):
+    return golden("styleclip.npz")
+
+
+@pytest.fixture(scope="module")
+def official_clip(golden, golden_weights, reference):
+    """A CLIP that reads 224 pixels."""
+    table = golden("shapes_styleclip.json")["clip 224"]
+    found = clip_conversion.from_openai(golden_weights(table, int(reference["seed"]) + 1))
+    return clips.from_params(found.params, found.config, name="224")
+
+
+def test_the_official_image_path_and_loss_match(official_clip, reference, assert_close):
+    images = reference["image"].astype(np.float32).transpose(0, 2, 3, 1)
+    pixels = editing.official_pixels(official_clip, images)
+    assert_close(pixels[:, ::4, ::4].transpose(0, 3, 1, 2), reference["styleclip_pixels"])
+    (text,) = editing.embed_text([official_clip], str(reference["edit_text"]))
+    features = jax.jit(clips.Clip.embed_pixels)(official_clip, pixels)
+    assert_close(1 - features @ text.T, reference["styleclip_loss"])
+
+
+def test_the_first_six_of_forty_steps_match(
+    official_clip, golden, golden_weights, reference, assert_close
+):
+    table, seed = golden("shapes_styleclip.json"), int(reference["seed"])
+    weights = golden_weights(table["generator 64 cm2"], seed + 10)
+    weights = {k: x * 0 if k.endswith("noise.weight") else x for k, x in weights.items()}
+    weights["latent_avg"] = np.zeros(512, np.float32)
+    generator = stylegan2.to_native(weights, "golden")[0]
+    faces = irse50.to_native(golden_weights(table["irse50"], seed), "golden")[0]
+    guides = editing.Guides((official_clip.without_texts(),), (1.0,), faces)
+    text = editing.embed_text([official_clip], str(reference["edit_text"]))
+    start = Codes(ws=jnp.asarray(reference["edit_w0"]))
+    context = editing.prepare(generator, guides, start, text, "w+", l2=0.008, identity=0.005)
+    one = editing.descent_of("w+", "official")
+    state = descent.State(
+        context.variables, one._adam.init(context.variables), jnp.zeros(1, bool), jnp.int32(0)
+    )
+    losses = []
+    for stop in range(1, 7):
+        peaks, totals = jnp.full(1, 0.1), jnp.full(1, 40)
+        keys = jax.random.split(jax.random.key(0), 1)
+        state, figures = descent._advance(one, state, context, peaks, totals, keys, stop)
+        losses.append([float(figures[name][0]) for name in ("loss", "clip", "l2", "identity")])
+    assert_close(np.asarray(losses)[:, 0], reference["edit_losses_total_clip_l2_id"][:, 0])
+    print(np.asarray(losses), reference["edit_losses_total_clip_l2_id"])
+    assert_close(state.variables, reference["edit_w_after_6_of_40"], 1e-3)
