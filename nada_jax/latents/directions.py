@@ -123,8 +123,8 @@ def move(
 
     Args:
       codes: of b images.
-      generator: which shall draw them. Where a direction is one of StyleSpace, the result holds styles of this
-        generator: to draw an edit in an adapted one, give that one.
+      generator: of these latents. Where a direction is one of StyleSpace, the result holds styles of this generator;
+        see `carry` for adapted ones.
       directions: of any spaces; their order does not matter.
       strengths: of each direction, for all images or for each [b].
 
@@ -158,6 +158,27 @@ def style_steps(direction: Direction, generator: Generator) -> dict[str, jax.Arr
     step = jnp.broadcast_to(step, (generator.num_layers, generator.architecture.w_dim))
     moved, still = generator.styles(step[None]), generator.styles(jnp.zeros_like(step)[None])
     return {name: moved[name][0] - still[name][0] for name in moved}
+
+
+def carry(edited: Codes, start: Codes, source: Generator, adapted: Generator) -> Codes:
+    """An edit that one generator's styles express, for another one, which was adapted from it.
+
+    Styles are what a generator makes of latents by layers that an adaptation may train. Drawn as they are, those of the
+    source would undo that part of it: the adapted generator's own styles, moved by as much, do not.
+
+    Args:
+      edited: latents after the edit.
+      start: the same before it.
+      source: whose styles they hold, if any.
+      adapted: shall draw the edit.
+
+    Returns:
+      What it shall draw: `edited`, where that is in W+, or where `start` is in StyleSpace.
+    """
+    if edited.styles is None or start.ws is None:
+        return edited
+    before, own = source.styles(start.ws), adapted.styles(start.ws)
+    return edited.replace(styles={k: own[k] + x - before[k] for k, x in edited.styles.items()})
 
 
 def fit(ws: np.ndarray, scores: np.ndarray) -> tuple[Direction, float]:

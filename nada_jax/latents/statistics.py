@@ -79,7 +79,9 @@ class Statistics:
     spreads: Styles
     architecture: StatisticsArchitecture = flax.struct.field(pytree_node=False)
 
-    def toward(self, direction: jax.Array, beta: float) -> tuple[Direction, dict[str, float]]:
+    def toward(
+        self, direction: jax.Array, beta: float, *, field: str = "beta"
+    ) -> tuple[Direction, dict[str, float]]:
         """The global direction of a direction in CLIP's space, Patashnik et al. 2021, section 6.
 
         Strength 1 moves the most relevant channel by one of its standard deviations: it is the alpha of the paper.
@@ -87,6 +89,7 @@ class Statistics:
         Args:
           direction: unit [d], from the feature of a neutral text to that of a target.
           beta: channels whose relevance, the cosine of their change with the direction, is smaller stay.
+          field: how messages call beta.
 
         Returns:
           The direction, in StyleSpace; and `channels` that it moves, and their largest `relevance`.
@@ -98,7 +101,7 @@ class Statistics:
         largest = float(max(jnp.abs(x).max() for x in relevance.values()))
         if not largest >= beta or not largest:
             raise UserError(
-                f"find.beta is {beta:g}; expected at most {largest:.3g}, the relevance of the channel whose change is "
+                f"{field} is {beta:g}; expected at most {largest:.3g}, the relevance of the channel whose change is "
                 "most in line with the texts"
             )
         kept = {name: jnp.where(jnp.abs(x) >= beta, x, 0) for name, x in relevance.items()}

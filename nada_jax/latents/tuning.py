@@ -100,7 +100,9 @@ def _loss(
     if local:
         near = Codes(ws=around(networks.generator, context.pivots.ws, context.radius, keys))
         before = jax.lax.stop_gradient(near.draw(networks.generator))
-        changed = differences(networks, see(networks, before), _draw(networks.generator, weights, near))
+        changed = differences(
+            networks, see(networks, before), _draw(networks.generator, weights, near)
+        )
         loss += context.locality * sum(changed.values())
     left = found.get("lpips", jnp.full_like(loss, jnp.inf)) - context.enough
     return loss, found | {"left": left}

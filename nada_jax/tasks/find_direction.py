@@ -80,7 +80,7 @@ def _by_samples(settings: "Settings", models: Models) -> tuple[Direction, dict[s
         functools.partial(_score, generator, clip, models.aim),
         settings.batch_size,
         ws,
-        report=_every_tenth("scored images"),
+        report=batches.every_tenth("scored images"),
     )
     images.check_finite(scores, "the features of the images of generator.weights")
     direction, correlation = directions.fit(ws, scores)
@@ -115,9 +115,9 @@ def _by_statistics(settings: "Settings", models: Models) -> tuple[Direction, dic
         models.clip,
         settings.statistics,
         batch_size=settings.batch_size,
-        report=_every_tenth("statistics, computed once: images"),
+        report=batches.every_tenth("statistics, computed once: images"),
     )
-    return found.toward(models.aim, settings.find.beta)
+    return found.toward(models.aim, settings.find.beta, field="find.beta")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,16 +313,3 @@ def _moved(
     """Latents [b, l, w_dim] -> images of the moved ones, and their scores [b]."""
     drawn = directions.move(Codes(ws=ws), generator, [direction], [strength]).draw(generator)
     return {"images": drawn, "scores": judge.embed_images(drawn, antialias=True) @ aim}
-
-
-def _every_tenth(what: str) -> Callable[[int, int], None]:
-    """Prints how many are finished, ten times over the whole work."""
-    said = 0
-
-    def report(done: int, total: int) -> None:
-        nonlocal said
-        if (tenths := 10 * done // total) > said:
-            said = tenths
-            print(f"{what}: {done}/{total}", flush=True)
-
-    return report

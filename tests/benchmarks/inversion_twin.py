@@ -44,7 +44,9 @@ def vgg_weights(params: dict) -> Weights:
     for path, x in params.items():
         x = torch.tensor(x)
         kernel = path.endswith("kernel")
-        weights[path.replace("kernel", "weight")] = x.permute(3, 2, 0, 1).contiguous() if kernel else x
+        weights[path.replace("kernel", "weight")] = (
+            x.permute(3, 2, 0, 1).contiguous() if kernel else x
+        )
     return weights
 
 
@@ -140,7 +142,9 @@ class Edit:
     def loss(self) -> torch.Tensor:
         """1 - cosine between image and text, and the distance from the start."""
         # The official code embeds the text in every step; here its feature is computed once, in favour of PyTorch.
-        cosine = (self.guide.embed(synthesize(self.generator, self.ws, "const")) @ self.guide.bare).sum()
+        cosine = (
+            self.guide.embed(synthesize(self.generator, self.ws, "const")) @ self.guide.bare
+        ).sum()
         return 1 - cosine + self.l2 * (self.ws - self.start).square().sum()
 
     def advance(self) -> torch.Tensor:
