@@ -14,13 +14,24 @@ from nada_jax.weights import fetching, registry
 CONFIGS = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py"))
 # Task -> fields that make it small, and a file that it then writes.
 ADAPT = {"steps": 1, "batch_size": 1, "samples.count": 1}
-EVALUATE = {"samples": 8, "batch_size": 8, "clusters": 2, "bootstrap": 10}
+EVALUATE = {"samples": 8, "batch_size": 8, "clusters": 2, "bootstrap": 10, "lpips.pairs": 1}
+TRAIN_ENCODER = ADAPT | {"held_out": 1, "encoder.widths": (4, 6), "encoder.reduction": 2}
 SMALL = {
     "adapt": (ADAPT, "samples/*.png"),
     "sample": ({"rows": 1, "columns": 1}, "samples/*.png"),
     "evaluate": (EVALUATE, "evaluation.json"),
+    "train_encoder": (TRAIN_ENCODER, "encoder.safetensors"),
     "benchmark": ({"minutes": 0.0}, "benchmark.json"),
     "weights": ({}, "weights.json"),
+    "invert": ({"invert.steps": 1, "lpips.weights": "", "invert.l2": 1.0}, "strips/*.png"),
+    "edit": (
+        {"seeds": (0,), "edit.steps": 1, "lpips.weights": "", "generator.weights": "tiny"},
+        "strips/*.png",
+    ),
+    "edit_sweep": (
+        {"seeds": (0,), "sweep.steps": (1,), "lpips.weights": "", "generator.weights": "tiny"},
+        "edit_sweep.html",
+    ),
     "compare": (
         {"only": "late"}
         | {f"adapt.{field}": value for field, value in ADAPT.items()}
@@ -56,9 +67,13 @@ def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip):
     fields, result = SMALL[config.task]
     for prefix in ("", "adapt."):  # where it is a config of an adaptation, or holds one
         if f"{prefix}steps" in fields:
-            models = {"generator.weights": str(tiny_file), "clip.models": (str(tiny_clip),)}
-            models["clip.weights"] = (1.0,)
+            models = {"generator.weights": str(tiny_file)}
+            if config.task != "train_encoder":
+                models |= {"clip.models": (str(tiny_clip),), "clip.weights": (1.0,)}
             fields = fields | {prefix + field: value for field, value in models.items()}
+    if fields.get("generator.weights") == "tiny":
+        models = {"generator.weights": str(tiny_file), "judge": str(tiny_clip)}
+        fields = fields | models | {"clip.models": (str(tiny_clip),), "clip.weights": (1.0,)}
     config.update_from_flattened_dict(fields)
     assert task.run(config, tmp_path) == 0
     assert list(tmp_path.glob(result))

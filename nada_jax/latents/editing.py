@@ -20,6 +20,7 @@ from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.stylegan2_networks import Styles
 from nada_jax.settings import Count, NonNegative, Positive, Section, one_of
 
+VIEWS = "proper", "official"  # of images, for CLIP
 GRID = 32  # the official view cuts an image into as many cells a side, and makes pixels of them
 
 
@@ -33,7 +34,7 @@ class Edit(Section, name="edit"):
     lr: Positive
     l2: NonNegative
     identity: NonNegative
-    view: Annotated[str, one_of(("proper", "official"))]
+    view: Annotated[str, one_of(VIEWS)]
 
 
 @flax.struct.dataclass

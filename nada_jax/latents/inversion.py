@@ -53,6 +53,11 @@ class Inverted:
         """The reconstructions [b, size, size, 3]: of the tuned generators, where there are any."""
         return self.drawn if self.drawn_tuned is None else self.drawn_tuned
 
+    def measured(self, **figures: float) -> "Inverted":
+        """The same with further figures, each of all images."""
+        more = {name: np.full(len(self.drawn), x) for name, x in figures.items()}
+        return dataclasses.replace(self, figures=self.figures | more)
+
     def one(self, i: int) -> "Inverted":
         """Image i alone, with b = 1."""
         rows = slice(i, i + 1)

@@ -24,6 +24,7 @@ from nada_jax.models.ops import check_images
 from nada_jax.models.stylegan2_networks import Dense
 
 IMAGE_SIZE = 256  # pixels, of all published encoders
+SIZES = (8, 16, 32, 64, 128, 256)  # sides of the images that an encoder may read
 LATERALS = 2  # maps before the last that a pyramid adds
 
 
@@ -37,18 +38,28 @@ class EncoderArchitecture(BodyArchitecture):
       w_dim: size of a latent.
       pyramid: whether heads read a feature pyramid, or the last map alone (ReStyle's simpler encoders).
       progressive: whether the first head's latent is added to all others (e4e).
+      image_size: side of the images that it reads, in pixels.
+      head_width: channels of the convolutions of the heads; None for `w_dim`, as officially.
     """
 
     heads: tuple[int, ...] = (4,) * 3 + (5,) * 4 + (6,) * 11
     w_dim: int = 512
     pyramid: bool = True
     progressive: bool = False
+    image_size: int = IMAGE_SIZE
+    head_width: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
+        if self.image_size not in SIZES or 2 ** len(self.ends) > self.image_size:
+            raise UserError(
+                f"not an encoder: it reads images of {self.image_size} pixels, and halves them {len(self.ends)} times; "
+                f"expected a side of {', '.join(map(str, SIZES))}, and no more halvings than it allows"
+            )
         # Each stage halves the side, so the last map has 2^last pixels; a pyramid adds larger ones.
-        last = IMAGE_SIZE.bit_length() - 1 - len(self.ends)
-        known = range(last, min(last + LATERALS * self.pyramid, IMAGE_SIZE.bit_length() - 2) + 1)
+        sides = self.image_size.bit_length() - 1
+        last = sides - len(self.ends)
+        known = range(last, min(last + LATERALS * self.pyramid, sides - 1) + 1)
         if not 1 <= len(self.heads) <= 64 or not set(self.heads) <= set(known):
             raise UserError(
                 f"not an encoder: its heads have {self.heads} convolutions, where maps of "
@@ -56,23 +67,26 @@ class EncoderArchitecture(BodyArchitecture):
             )
 
     def _others(self) -> tuple[int, ...]:
-        return *super()._others(), self.w_dim
+        return *super()._others(), self.w_dim, 1 if self.head_width is None else self.head_width
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Flat path -> shape of every array of a native file."""
-        images = (1, IMAGE_SIZE, IMAGE_SIZE, self.in_channels)
+        images = (1, self.image_size, self.image_size, self.in_channels)
         average = {"latent_avg": (len(self.heads), self.w_dim)}
         return network_shapes(EncoderNetwork(self), images) | average
 
     @classmethod
     def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], progressive: bool = False
+        cls,
+        shapes: Mapping[str, tuple[int, ...]],
+        progressive: bool = False,
+        image_size: int = IMAGE_SIZE,
     ) -> "EncoderArchitecture":
         """Reads the architecture from the shapes of native parameters.
 
         Args:
           shapes: flat path -> shape, as in `shapes()`; more paths than needed do no harm.
-          progressive: see the class; it does not follow from shapes.
+          progressive, image_size: see the class; they do not follow from shapes.
 
         Raises:
           UserError: the shapes are not those of an encoder.
@@ -84,10 +98,13 @@ class EncoderArchitecture(BodyArchitecture):
         heads = tuple(layers.count((i, "conv")) for i in range(count))
         if "head_0.linear.weight" not in shapes:
             raise UserError("not an encoder: it has no head for its first latent")
+        width, w_dim = map(int, shapes["head_0.linear.weight"])
         return cls(
             **fields,
             heads=heads,
-            w_dim=int(shapes["head_0.linear.weight"][1]),
+            w_dim=w_dim,
+            head_width=None if width == w_dim else width,
+            image_size=image_size,
             pyramid="lateral_0.kernel" in shapes,
             progressive=progressive,
         )
@@ -97,13 +114,14 @@ class Head(nn.Module):
     """From a map to one latent: convolutions of stride 2 down to one pixel, then a dense layer."""
 
     convs: int
+    width: int
     w_dim: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, 2^convs, 2^convs, c] -> [b, w_dim]."""
         for i in range(self.convs):
-            x = nn.Conv(self.w_dim, (3, 3), strides=2, padding=1, name=f"conv_{i}")(x)
+            x = nn.Conv(self.width, (3, 3), strides=2, padding=1, name=f"conv_{i}")(x)
             x = nn.leaky_relu(x, 0.01)
         return Dense(self.w_dim, name="linear")(x[:, 0, 0])
 
@@ -115,7 +133,7 @@ class EncoderNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """[b, 256, 256, c] -> outputs of the heads, [b, l, w_dim]."""
+        """[b, image_size, image_size, c] -> outputs of the heads, [b, l, w_dim]."""
         a = self.architecture
         maps = Body(a, name="body")(images)
         levels = [maps[-1]]
@@ -124,13 +142,16 @@ class EncoderNetwork(nn.Module):
             levels.append(_enlarge(levels[-1], lateral.shape[1]) + lateral)
         # The number of convolutions of a head says which map it reads.
         by_side = {level.shape[1]: level for level in levels}
-        heads = [Head(n, a.w_dim, name=f"head_{i}")(by_side[2**n]) for i, n in enumerate(a.heads)]
+        heads = [
+            Head(n, a.head_width or a.w_dim, a.w_dim, name=f"head_{i}")(by_side[2**n])
+            for i, n in enumerate(a.heads)
+        ]
         return jnp.stack(heads, axis=1)
 
 
 @flax.struct.dataclass
 class Encoder:
-    """An encoder: pSp, e4e or ReStyle.
+    """An encoder: pSp, e4e, ReStyle, or one that was trained here (`latents.encoder_training`).
 
     Attributes:
       params: of the network, float32.
@@ -159,12 +180,13 @@ class Encoder:
         """Latents without the average.
 
         Args:
-          images: [b, 256, 256, c] in [-1, 1].
+          images: [b, image_size, image_size, c] in [-1, 1].
 
         Returns:
           [b, l, w_dim].
         """
-        expected = (IMAGE_SIZE, IMAGE_SIZE, self.architecture.in_channels)
+        size = self.architecture.image_size
+        expected = (size, size, self.architecture.in_channels)
         if images.shape[1:] != expected:
             b, *sides = images.shape
             raise ValueError(f"images have the shape {images.shape}; expected {(b, *expected)}")
@@ -176,13 +198,13 @@ class Encoder:
 
         Args:
           images: [b, h, w, c] in [-1, 1], aligned as those that the encoder was trained with. Other
-            sides than 256 are resized as for training: linear interpolation, antialiased.
+            sides than `image_size` are resized as for training: linear interpolation, antialiased.
 
         Returns:
           [b, l, w_dim].
         """
         check_images(images, self.architecture.in_channels)
-        return self.latent_avg + self.offsets(_resize(images))
+        return self.latent_avg + self.offsets(_resize(images, self.architecture.image_size))
 
 
 def refine(
@@ -196,7 +218,7 @@ def refine(
     Args:
       encoder: one that is `iterative`.
       images: [b, h, w, 3] in [-1, 1]; see `Encoder.encode`.
-      draw: latents [b, l, w_dim] -> images [b, h', w', 3], which are pooled to 256 pixels; officially
+      draw: latents [b, l, w_dim] -> images [b, h', w', 3], which are pooled to those it reads; officially
         a generator with its own noise buffers.
       steps: 5 in the paper.
 
@@ -204,10 +226,11 @@ def refine(
       [b, l, w_dim].
     """
     check_images(images)
-    images = _resize(images)
+    size = encoder.architecture.image_size
+    images = _resize(images, size)
 
     def step(_, ws):
-        attempt = average_pool(draw(ws), IMAGE_SIZE)
+        attempt = average_pool(draw(ws), size)
         return ws + encoder.offsets(jnp.concatenate([images, attempt], axis=-1))
 
     # A loop of XLA, so that five steps compile as fast as one.
@@ -215,12 +238,12 @@ def refine(
     return jax.lax.fori_loop(0, steps, step, average)
 
 
-def _resize(images: jax.Array) -> jax.Array:
-    """[b, h, w, c] -> [b, 256, 256, c], like PIL's bilinear filter, with which encoders are trained."""
+def _resize(images: jax.Array, side: int) -> jax.Array:
+    """[b, h, w, c] -> [b, side, side, c], like PIL's bilinear filter, with which encoders are trained."""
     b, h, w, c = images.shape
-    if (h, w) == (IMAGE_SIZE, IMAGE_SIZE):
+    if (h, w) == (side, side):
         return images
-    return jax.image.resize(images, (b, IMAGE_SIZE, IMAGE_SIZE, c), "linear")
+    return jax.image.resize(images, (b, side, side, c), "linear")
 
 
 def _enlarge(x: jax.Array, side: int) -> jax.Array:

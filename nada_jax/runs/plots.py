@@ -128,6 +128,33 @@ def plot_intervals(
             panel.set_axis_off()
 
 
+def plot_curves(
+    groups: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    x: str,
+    y: str,
+    path: str | os.PathLike,
+) -> None:
+    """Draws lines through points, a panel for each group, as PNG; the horizontal axis is logarithmic.
+
+    Args:
+      groups: heading -> name -> points (x, y) of a line, in the order in which they are joined; x is above 0.
+      x, y: labels of the axes, which all panels share.
+    """
+    columns = min(2, len(groups))
+    with _panels(path, len(groups), columns) as panels:
+        panels[0].figure.supxlabel(x)
+        panels[0].figure.supylabel(y)
+        for panel, (heading, lines) in zip(panels, groups.items(), strict=False):
+            for count, (name, points) in enumerate(lines.items()):
+                style = ["-", "--", ":", "-."][count // 10 % 4]  # ten colours before they repeat
+                panel.plot(*zip(*points, strict=True), f"o{style}", markersize=4, label=name)
+            panel.set(title=_cut(heading, LONGEST // columns), xscale="log")
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize=8 if len(lines) < 10 else 5)
+        for panel in panels[len(groups) :]:
+            panel.set_axis_off()
+
+
 def _bar(measured: Mapping[str, float]) -> tuple[float, list[list[float]]]:
     """A value, and how far its interval reaches below and above it."""
     value = measured["value"]

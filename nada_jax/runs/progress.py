@@ -38,6 +38,13 @@ class Progress:
                 flush=True,
             )
 
+    def shorten(self, steps: int) -> None:
+        """Takes steps off the total that need not be taken after all."""
+        self.total -= steps
+        if self.bar is not None and steps:
+            self.bar.total = self.total
+            self.bar.refresh()
+
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
         if self.bar is not None:

@@ -1,5 +1,6 @@
 """Edits images, latents or seeds, each with results of its own."""
 
+import collections
 import contextlib
 import functools
 import itertools
@@ -21,8 +22,10 @@ from nada_jax.latents import codes as latent_files
 from nada_jax.latents import directions, editing, statistics
 from nada_jax.latents.codes import Codes
 from nada_jax.latents.directions import Direction
+from nada_jax.latents.inversion import METHODS as METHODS_OF_INVERSION
 from nada_jax.latents.projection import Networks, differences, see
 from nada_jax.latents.statistics import StatisticsSettings
+from nada_jax.losses.identity import identity
 from nada_jax.models.blending import transfer
 from nada_jax.models.clip import Clip
 from nada_jax.models.mapper import Mapper
@@ -30,7 +33,7 @@ from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
-from nada_jax.settings import NonNegative, Number, Rule, Section, Seed, Truncation, one_of
+from nada_jax.settings import SEEDS, NonNegative, Number, Rule, Section, Truncation, one_of
 from nada_jax.tasks import invert
 from nada_jax.weights import loading
 
@@ -45,6 +48,7 @@ Figures = Mapping[str, np.ndarray]  # each [b]
 Change = Callable[[Generator, Codes, Callable[[int, float, float], None]], tuple[Codes, Figures]]
 
 
+LONGEST = 60  # characters of a text in a file's name
 MEAN = Item("mean")  # where the mode "free" starts
 
 
@@ -236,14 +240,21 @@ class Subjects(invert.Settings):
     """What is edited, and what every edit needs: fields of `configs/edit.py` beside those of `configs/invert.py`."""
 
     latents: str
-    seeds: tuple[Seed, ...]
+    seeds: tuple[int, ...]
     truncation: Truncation
     clip: Clips
 
     def check(self) -> None:
         """There is one kind of subjects."""
         if len(given := self.given) > 1:
-            raise UserError(f"{' and '.join(given)} are both set; expected one of them")
+            raise UserError(f"{' and '.join(given)} are set; expected one of them")
+        good = all(seed in SEEDS for seed in map(int, self.seeds))
+        self.need(good, "seeds", "whole numbers in 0..2^32 - 1")
+
+    @property
+    def inverts(self) -> bool:
+        """Whether the subjects are images, whose latents have to be found."""
+        return not self.latents and not self.seeds
 
     @property
     def given(self) -> list[str]:
@@ -281,10 +292,19 @@ class Settings(Subjects):
         return METHODS[self.edit.method].text(self).strip()
 
     @property
+    def inverts(self) -> bool:
+        """The mode "free" starts from the mean."""
+        return super().inverts and self.edit.mode == "edit"
+
+    @property
     def label(self) -> str:
         """Of the edit, in names of files."""
-        words = re.sub(r"[^\w.-]+", "_", self.text).strip("_.")
-        return self.edit.label or words[:60] or self.edit.method
+        return self.edit.label or words(self.text) or self.edit.method
+
+
+def words(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", text.strip()).strip("_.")[:LONGEST]
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
@@ -306,8 +326,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     """
     settings = Settings.read(config)
     networks = load_networks(settings)
-    free = settings.edit.mode == "free"
-    items = [MEAN] if free else listing(settings, networks.generator)
+    items = [MEAN] if settings.edit.mode == "free" else listing(settings, networks.generator)
     with ImageRun(config, workdir, items, results=RESULTS, free=FREE) as run:
         if todo := run.todo():
             edit(run, settings, networks, todo)
@@ -321,7 +340,9 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
     method = METHODS[settings.edit.method]
     change = method.load(settings, generator)
     measure = load_measures(settings, networks)
-    size = min(settings.batch_size, len(todo))
+    # An image with a generator of its own is a batch of its own.
+    tunes = settings.inverts and METHODS_OF_INVERSION[settings.invert.method].tunes
+    size = 1 if tunes else min(settings.batch_size, len(todo))
     steps = method.steps(settings) * -(-len(todo) // size)
     with Progress(steps, 0, every=50, silent=not steps) as progress:
         for batch in batched(subjects(run, settings, networks, todo), size):
@@ -376,12 +397,13 @@ class Subject(NamedTuple):
 
 def load_networks(settings: Subjects) -> Networks:
     """The generator, and those of inversion, where there are images, and of figures."""
-    if not settings.latents and not settings.seeds:
+    if settings.inverts:
         return invert.load(settings)
-    lpips, judge = settings.lpips.weights, settings.judge
+    lpips, judge, faces = settings.lpips.weights, settings.judge, settings.identity.weights
     return Networks(
         generator=loading.load_generator(settings.generator.weights, precision=settings.precision),
         lpips=loading.load_lpips(lpips, field="lpips.weights") if lpips else None,
+        identity=loading.load_identity(faces) if faces else None,
         judge=loading.load_clip(judge, field="judge").without_texts() if judge else None,
     )
 
@@ -404,6 +426,11 @@ def listing(settings: Subjects, generator: Generator) -> list[Item]:
             count = 1
         names = [item.name] if count == 1 else [f"{item.name}_{i}" for i in range(count)]
         items += [Item(name, item.path) for name in names]
+    counts = collections.Counter(item.name for item in items)
+    if twice := [name for name, n in counts.items() if n > 1]:
+        raise UserError(
+            f"latents={settings.latents!r} holds two of the name {twice[0]!r}; expected names of their own"
+        )
     return items
 
 
@@ -502,8 +529,8 @@ def load_measures(
 ) -> Callable[[np.ndarray, np.ndarray], Figures]:
     """A function of images before and after, [b, size, size, 3] each, to figures [b].
 
-    `mse` and `lpips` between the two, where the networks have LPIPS; `clip_before` and `clip_after`, the cosines to the
-    text as the judge sees them.
+    `mse`, `lpips` and `identity` (a cosine) between the two, as far as the networks are given; `clip_before` and
+    `clip_after`, the cosines to the text as the judge sees them.
     """
     text = settings.text
     wanted = None
@@ -523,7 +550,11 @@ def load_measures(
 
 @jax.jit
 def _compare(networks: Networks, before: jax.Array, after: jax.Array) -> Figures:
-    return differences(networks, see(networks, before), after)
+    found = differences(networks, see(networks, before), after)
+    if networks.identity is not None:
+        faces = (networks.identity.embed_images(x) for x in (before, after))
+        found["identity"] = 1 - identity(*faces)
+    return found
 
 
 @jax.jit

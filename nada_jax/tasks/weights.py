@@ -63,10 +63,10 @@ def fetch(run: Run, settings: Settings) -> int:
         find = loading.find_clip if name in registry.CLIPS else loading.find_generator
         find(name)
 
-    generators, clips = _generators(), _clips()
+    generators, encoders, clips = _generators(), _encoders(), _clips()
     run.begin()  # only now: a name that cannot be fetched leaves no workdir behind
-    file = run.write_json("weights.json", generators + clips)
-    for title, rows in (("generator", generators), ("clip", clips)):
+    file = run.write_json("weights.json", generators + encoders + clips)
+    for title, rows in (("generator", generators), ("encoder", encoders), ("clip", clips)):
         print(tables.plain([_cells(title, row) for row in rows]) + "\n")
     for name, meaning in registry.LICENSES.items():
         print(f"{name}: {meaning}")
@@ -102,6 +102,15 @@ def _generators() -> list[Row]:
         elif official:
             row |= _found("official file", official)
         rows.append(row)
+    return rows
+
+
+def _encoders() -> list[Row]:
+    """One row an encoder that `encoder.weights` knows by name."""
+    rows = []
+    for name, (images, size, generator) in registry.ENCODERS.items():
+        row = _row(name, f"{images} of {generator}", size, license="Apache-2.0")
+        rows.append(row | _found("embedded", registry.ASSETS / f"{name}.safetensors"))
     return rows
 
 

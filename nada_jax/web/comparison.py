@@ -31,7 +31,7 @@ class Cell:
     """What a comparison knows about one of its cells; what is not known yet is empty."""
 
     name: str
-    texts: tuple[str, str]  # of the adaptation
+    texts: tuple[str, ...]  # of the adaptation, or of the edit
     changes: str  # how it differs from the other cells
     state: str = ""  # a sentence, where it is not finished
     metrics: Intervals = dataclasses.field(default_factory=dict)

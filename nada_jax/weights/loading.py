@@ -16,6 +16,7 @@ import numpy as np
 from nada_jax import files, trees
 from nada_jax.errors import UserError, reading
 from nada_jax.models.clip import Clip, from_params
+from nada_jax.models.encoder import Encoder
 from nada_jax.models.irse import Irse50
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
@@ -139,6 +140,29 @@ def load_model(kind: type[Model], weights: str | os.PathLike, *, field: str = "w
     return kinds.read(kind.KIND, path)[0]
 
 
+def load_encoder(weights: str | os.PathLike, *, field: str = "encoder.weights") -> Encoder:
+    """Loads an encoder from images to latents.
+
+    Args:
+      weights: an embedded name ("encoder-avatar64"), or a file; see `load_model`.
+      field: how messages call `weights`.
+
+    Returns:
+      The encoder.
+
+    Raises:
+      UserError: there is no such name or file, or it holds no encoder.
+    """
+    name = files.spelled(weights, field)
+    if name in registry.ENCODERS:
+        return load_model(Encoder, registry.ASSETS / f"{name}{native.SUFFIX}", field=field)
+    if not _expand(weights, field).exists():
+        raise UserError(
+            f"{field}={name!r} is neither a file nor a known name ({', '.join(registry.ENCODERS)})"
+        )
+    return load_model(Encoder, weights, field=field)
+
+
 def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
     """Loads a VGG-16 with the linear layers of LPIPS.
 
@@ -198,9 +222,8 @@ def find_generator(weights: str | os.PathLike, field: str = "generator.weights")
     if not name:
         raise UserError(f"{field} is empty; give a name such as avatar64, or a file")
     # Embedded names come first, so that no file of the working directory can take their place.
-    embedded = {path.stem: path for path in registry.ASSETS.glob(f"*{native.SUFFIX}")}
-    if name in embedded:
-        return embedded[name]
+    if name in registry.EMBEDDED:
+        return registry.ASSETS / f"{name}{native.SUFFIX}"
     if name in registry.GENERATORS:
         read = functools.partial(load_model, Generator, field=field)
         return fetching.native_file(registry.GENERATORS[name], read, field)
@@ -208,7 +231,7 @@ def find_generator(weights: str | os.PathLike, field: str = "generator.weights")
     if path.is_dir():
         raise UserError(f"{field}={name!r} is a directory; expected a file")
     if not path.exists():
-        names = [*sorted(embedded), *registry.GENERATORS]
+        names = [*registry.EMBEDDED, *registry.GENERATORS]
         raise UserError(f"{field}={name!r} is neither a file nor a known name ({', '.join(names)})")
     return path
 

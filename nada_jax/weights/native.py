@@ -69,12 +69,15 @@ def read(kind: type[Model], path: Path) -> Model:
     return _build(kind, arrays, architecture)
 
 
-def save_model(model: NativeModel, path: str | os.PathLike, **facts: str) -> None:
+def save_model(
+    model: NativeModel, path: str | os.PathLike, half: bool = False, **facts: str
+) -> None:
     """Writes a native file, atomically.
 
     Args:
       model: what to write.
       path: ends in `.safetensors`.
+      half: write float16, in which weights must not exceed 65,504.
       **facts: strings kept in the header beside the architecture (the texts of an adaptation, ...).
 
     Raises:
@@ -84,7 +87,10 @@ def save_model(model: NativeModel, path: str | os.PathLike, **facts: str) -> Non
         raise UserError(f"{path} does not end in {SUFFIX}, the native format")
     described = json.dumps(dataclasses.asdict(model.architecture))
     metadata = {"format": FORMAT + model.KIND, "architecture": described} | facts
-    files.write_safetensors(Path(path), model_to_arrays(model), metadata)
+    arrays = model_to_arrays(model)
+    if half:
+        arrays = {name: x.astype(np.float16) for name, x in arrays.items()}
+    files.write_safetensors(Path(path), arrays, metadata)
 
 
 save_generator = save_model  # the name that users of generators import from `nada_jax`

@@ -80,6 +80,9 @@ GENERATORS = {entry.name: entry for entry in (
 EMBEDDED = {  # in nada_jax/assets, whose README says more: images, their size, source text
     "avatar64": ("cartoon portraits", 64, "cartoon portrait"),
 }
+ENCODERS = {  # embedded too: what they read, its size, and the generator of their latents
+    "encoder-avatar64": ("cartoon portraits", 64, "avatar64"),
+}
 CLIPS = {  # hub names in the recipes: size of their images, megabytes of the Flax weights
     "openai/clip-vit-base-patch32": (224, 605),
     "openai/clip-vit-base-patch16": (224, 598),
