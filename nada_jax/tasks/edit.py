@@ -149,6 +149,11 @@ def _along(found: Sequence[Direction], strengths: Sequence[float]) -> Change:
 def load_mapper(settings: "Settings", generator: Generator) -> Change:
     """The mapper of `edit.mapper`, converted or trained here."""
     edit = settings.edit
+    if not edit.mapper:
+        raise UserError(
+            "edit.mapper is empty; expected a file of configs/train_mapper.py or an official one, which "
+            "edit.method='mapper' reads"
+        )
     mapper = loading.load_model(Mapper, edit.mapper, field="edit.mapper")
     if (theirs := mapper.architecture.w_dim) != (ours := generator.architecture.w_dim):
         raise UserError(
