@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.edit.alpha = 4.0  # the strength
     config.edit.beta = 0.2  # least relevance of the channels that move; less moves more of them
     config.statistics = ConfigDict()
-    config.statistics.samples = 8  # images in which each channel is moved; officially 100
+    config.statistics.samples = 16  # images in which each channel is moved; officially 100
     config.statistics.seed = 0  # of their latents
     # directions: what configs/find_direction.py has found, added together.
     config.edit.directions = ()  # files

@@ -7,7 +7,7 @@
         --config.find.source_images=without --config.find.target_images=with
 
 Expected: direction.safetensors, for `edit.directions`, and samples/direction.png, in which hair reddens from left to
-right. Half a minute on two CPU cores; the first global direction of a generator takes minutes longer.
+right. Under a minute on two CPU cores; the first global direction of a generator takes minutes longer.
 """
 
 from ml_collections import ConfigDict
@@ -39,13 +39,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.find.samples = 2000  # texts, images: latents drawn and scored by the CLIP
     config.find.source_images = ""  # images: a folder without what the direction shall change
     config.find.target_images = ""  # images: a folder with it
-    config.find.beta = 0.15  # global: least relevance of the channels that move; less moves more
+    config.find.beta = 0.2  # global: least relevance of the channels that move; less moves more
     config.encoder = ConfigDict()
     config.encoder.weights = ""  # images: takes the latents of both folders in place of scores
     config.statistics = (
         ConfigDict()
     )  # global: computed once for a generator and a CLIP, then cached
-    config.statistics.samples = 8  # images in which each channel is moved; officially 100
+    config.statistics.samples = 16  # images in which each channel is moved; officially 100
     config.statistics.seed = 0  # of their latents
 
     config.strengths = (-4.0, -2.0, 0.0, 2.0, 4.0)  # columns of the sheet

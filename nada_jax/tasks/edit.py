@@ -178,7 +178,7 @@ def _written(names: Sequence[str], key: str) -> str:
         # Whatever is wrong with the file, `load` says.
         with contextlib.suppress(UserError):
             found.append(files.read_metadata(files.expand(name)).get(key, ""))
-    return " and ".join(filter(None, found))
+    return " and ".join(dict.fromkeys(filter(None, found)))
 
 
 METHODS = {
