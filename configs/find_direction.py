@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.statistics.samples = 16  # images in which each channel is moved; officially 100
     config.statistics.seed = 0  # of their latents
 
-    config.strengths = (-4.0, -2.0, 0.0, 2.0, 4.0)  # columns of the sheet
+    config.strengths = (-2.0, -1.0, 0.0, 1.0, 2.0)  # columns of the sheet
     config.samples = ConfigDict()
     config.samples.count = 32  # latents on which it is measured; the sheet shows the first ones
     config.samples.seed = 1  # of these latents

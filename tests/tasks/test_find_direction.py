@@ -1,16 +1,21 @@
 """Directions, from the texts to the files."""
 
+import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import find_direction as configs
-from nada_jax import files, images
+from nada_jax import batches, files, images
+from nada_jax.adaptation import prompts
 from nada_jax.errors import UserError
-from nada_jax.latents import statistics
+from nada_jax.latents import directions, statistics
+from nada_jax.latents.codes import Codes
 from nada_jax.latents.directions import Direction
+from nada_jax.models.stylegan2 import draw_latents
 from nada_jax.tasks import find_direction
 from nada_jax.weights import loading
 
@@ -109,3 +114,34 @@ def test_wrong_fields_end_in_a_sentence_and_leave_nothing(config, fields, words,
     with pytest.raises(UserError, match=words):
         find_direction.run(config(**fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_directions_by_one_clip_are_seen_by_another_reversed_and_added(avatar_clip, full_compile):
+    generator, judge = loading.load_generator("avatar64"), loading.load_clip("avatar-p16")
+    wanted = {name: f"person with {name}" for name in ("red hair", "glasses")}
+
+    @jax.jit
+    def see(clip, ws):
+        return clip.embed_images(generator.synthesize(ws), antialias=True)
+
+    def aims(clip):
+        found = {k: prompts.text_direction(clip, "person", text) for k, text in wanted.items()}
+        return {name: np.asarray(aim) for name, aim in found.items()}
+
+    ws = np.asarray(draw_latents(generator, jax.random.key(0), 768))[:, 0]
+    features = batches.apply(functools.partial(see, avatar_clip.without_texts()), 64, ws)
+    found = {k: directions.fit(ws, features @ aim)[0] for k, aim in aims(avatar_clip).items()}
+    start = generator.truncate(draw_latents(generator, jax.random.key(1), 32), 0.7)
+    eye, judged = judge.without_texts(), aims(judge)
+    before = see(eye, start)
+
+    def nearer(several, strength):
+        """Shares of images that the judge sees nearer to each text."""
+        strengths = [strength] * len(several)
+        moved = directions.move(Codes(ws=start), generator, several, strengths)
+        change = np.asarray(see(eye, moved.ws) - before)
+        return {name: float((change @ aim > 0).mean()) for name, aim in judged.items()}
+
+    assert nearer([found["red hair"]], 2.0)["red hair"] > 0.6
+    assert nearer([found["red hair"]], -2.0)["red hair"] < 0.4
+    assert min(nearer(list(found.values()), 2.0).values()) > 0.6
