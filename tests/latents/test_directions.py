@@ -112,7 +112,7 @@ def test_a_fit_finds_along_what_a_score_rises(tiny_generator):
     step = direction.steps["w"]
     assert step @ truth / np.linalg.norm(step) / np.linalg.norm(truth) > 0.95
     # One standard deviation, but for what the penalty of the fit holds back.
-    assert step @ truth == pytest.approx(scores.std(), rel=0.3)
+    assert step @ truth == pytest.approx(scores.std(), rel=0.5)
     assert 0.9 < correlation < 1
     assert abs(directions.fit(ws, RANDOM.standard_normal(4000))[1]) < 0.1
     with pytest.raises(UserError, match="all images have one score"):
