@@ -1,6 +1,7 @@
 """Edits images, latents or seeds, each with results of its own."""
 
 import collections
+import contextlib
 import functools
 import itertools
 import re
@@ -14,21 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import images
+from nada_jax import batches, files, images
+from nada_jax.adaptation import prompts
 from nada_jax.errors import UserError
 from nada_jax.latents import codes as latent_files
-from nada_jax.latents import editing
+from nada_jax.latents import directions, editing, statistics
 from nada_jax.latents.codes import Codes
+from nada_jax.latents.directions import Direction
 from nada_jax.latents.inversion import METHODS as METHODS_OF_INVERSION
 from nada_jax.latents.projection import Networks, differences, see
+from nada_jax.latents.statistics import StatisticsSettings
 from nada_jax.losses.identity import identity
 from nada_jax.models.blending import transfer
 from nada_jax.models.clip import Clip
+from nada_jax.models.mapper import Mapper
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
-from nada_jax.settings import SEEDS, Section, Truncation, one_of
+from nada_jax.settings import SEEDS, NonNegative, Number, Rule, Section, Truncation, one_of
 from nada_jax.tasks import invert
 from nada_jax.weights import loading
 
@@ -55,11 +60,13 @@ class Method(NamedTuple):
         before the first image.
       steps: settings -> steps of one batch that it reports.
       what: in words.
+      text: settings -> what images should show after it, for names and figures; "" where that is unknown.
     """
 
     load: Callable[["Settings", Generator], Change]
     steps: Callable[["Settings"], int]
     what: str
+    text: Callable[["Settings"], str] = lambda settings: settings.edit.text
 
 
 def load_optimization(settings: "Settings", generator: Generator) -> Change:
@@ -95,13 +102,110 @@ def load_optimization(settings: "Settings", generator: Generator) -> Change:
     return change
 
 
+def load_global(settings: "Settings", generator: Generator) -> Change:
+    """The global direction from `edit.source` to `edit.text`, by statistics that are computed once."""
+    edit, models = settings.edit, settings.clip.models
+    if len(models) > 1:
+        raise UserError(
+            f"clip.models is {models}; expected one CLIP with edit.method='global', whose statistics are those of one"
+        )
+    (clip,) = load_clips(settings)
+    aim = prompts.text_direction(clip, edit.source, edit.text, fields=("edit.source", "edit.text"))
+    found = statistics.load(
+        generator,
+        clip,
+        settings.statistics,
+        batch_size=settings.batch_size,
+        report=batches.every_tenth("statistics, computed once: images"),
+    )
+    direction, _ = found.toward(aim, edit.beta, field="edit.beta")
+    return _along([direction], [edit.alpha])
+
+
+def load_directions(settings: "Settings", generator: Generator) -> Change:
+    """The directions of `edit.directions`, added together by their strengths."""
+    edit = settings.edit
+    if not edit.directions:
+        raise UserError(
+            "edit.directions is empty; expected files of configs/find_direction.py, which edit.method='directions' reads"
+        )
+    found = []
+    for file in edit.directions:
+        found.append(loading.load_model(Direction, file, field="edit.directions"))
+        try:
+            found[-1].check(generator)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
+    return _along(found, edit.strengths or [1.0] * len(found))
+
+
+def _along(found: Sequence[Direction], strengths: Sequence[float]) -> Change:
+    def change(generator: Generator, start: Codes, report: Callable) -> tuple[Codes, Figures]:
+        return directions.move(start, generator, found, strengths), {}
+
+    return change
+
+
+def load_mapper(settings: "Settings", generator: Generator) -> Change:
+    """The mapper of `edit.mapper`, converted or trained here."""
+    edit = settings.edit
+    if not edit.mapper:
+        raise UserError(
+            "edit.mapper is empty; expected a file of configs/train_mapper.py or an official one, which "
+            "edit.method='mapper' reads"
+        )
+    mapper = loading.load_model(Mapper, edit.mapper, field="edit.mapper")
+    if (theirs := mapper.architecture.w_dim) != (ours := generator.architecture.w_dim):
+        raise UserError(
+            f"edit.mapper={edit.mapper!r} is for latents of {theirs} numbers, but those of the generator have {ours}"
+        )
+
+    def change(generator: Generator, start: Codes, report: Callable) -> tuple[Codes, Figures]:
+        if start.ws is None:
+            raise UserError(
+                "edit.method is 'mapper', which reads W+, and the latents are styles; expected latents with ws, or "
+                "another edit.method"
+            )
+        return start.replace(ws=mapper.edit(start.ws, edit.mapper_strength)), {}
+
+    return change
+
+
+def _written(names: Sequence[str], key: str) -> str:
+    """What the headers of native files say about their texts, joined; files that cannot be read, nothing."""
+    found = []
+    for name in names:
+        # Whatever is wrong with the file, `load` says.
+        with contextlib.suppress(UserError):
+            found.append(files.read_metadata(files.expand(name)).get(key, ""))
+    return " and ".join(dict.fromkeys(filter(None, found)))
+
+
 METHODS = {
     "optimize": Method(
         load_optimization,
         lambda settings: settings.edit.steps,
         "StyleCLIP's latent optimisation (Patashnik et al. 2021, section 4)",
     ),
+    "global": Method(
+        load_global,
+        lambda settings: 0,
+        "StyleCLIP's global direction (section 6), straight from two texts",
+    ),
+    "directions": Method(
+        load_directions,
+        lambda settings: 0,
+        "files of configs/find_direction.py, added together",
+        lambda settings: _written(settings.edit.directions, "target"),
+    ),
+    "mapper": Method(
+        load_mapper,
+        lambda settings: 0,
+        "StyleCLIP's mapper (section 5), converted or of configs/train_mapper.py",
+        lambda settings: _written([settings.edit.mapper], "text"),
+    ),
 }
+FINITE = Rule(lambda x: bool(np.isfinite(x).all()), "finite numbers, such as (2.0, -1.0)")
 
 
 class Edit(editing.Edit, name="edit"):
@@ -109,6 +213,18 @@ class Edit(editing.Edit, name="edit"):
 
     method: Annotated[str, one_of(METHODS)]
     label: str
+    source: str
+    alpha: Number
+    beta: NonNegative
+    directions: tuple[str, ...]
+    strengths: Annotated[tuple[float, ...], FINITE]
+    mapper: str
+    mapper_strength: Number
+
+    def check(self) -> None:
+        """Strengths go with directions."""
+        good = len(self.strengths) in (0, len(self.directions))
+        self.need(good, "strengths", f"a number for each of the {len(self.directions)} directions")
 
 
 class Clips(Section, name="clip"):
@@ -156,6 +272,7 @@ class Settings(Subjects):
 
     generators: tuple[str, ...]
     edit: Edit
+    statistics: StatisticsSettings
 
     def check(self) -> None:
         """The mode "free" does without subjects; what has a weight has a network."""
@@ -175,6 +292,11 @@ class Settings(Subjects):
         edit.need(good, "label", "a name that files can have")
 
     @property
+    def text(self) -> str:
+        """What images should show after the edit; "" where that is unknown."""
+        return METHODS[self.edit.method].text(self).strip()
+
+    @property
     def inverts(self) -> bool:
         """The mode "free" starts from the mean."""
         return super().inverts and self.edit.mode == "edit"
@@ -182,7 +304,7 @@ class Settings(Subjects):
     @property
     def label(self) -> str:
         """Of the edit, in names of files."""
-        return self.edit.label or words(self.edit.text) or self.edit.method
+        return self.edit.label or words(self.text) or self.edit.method
 
 
 def words(text: str) -> str:
@@ -239,7 +361,8 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
             for other, adapted in others.items():
                 if own is not generator:
                     adapted = transfer(adapted, generator, own)
-                drawn[other] = draw(adapted, start[rows]), draw(adapted, edited)
+                moved = directions.carry(edited, start[rows], own, adapted)
+                drawn[other] = draw(adapted, start[rows]), draw(adapted, moved)
             figures = figures | measure(*drawn[""])
             seconds = (time.perf_counter() - began) / len(batch)
             for i, subject in enumerate(batch):
@@ -249,7 +372,7 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
                     run.skip(subject.item, UserError(_diverged(settings)))
                     continue
                 written = write(run, label, subject, edited[i : i + 1], pairs)
-                facts = {"edit": label, "text": settings.edit.text, "seconds": seconds}
+                facts = {"edit": label, "text": settings.text, "seconds": seconds}
                 run.finish(subject.item, written, numbers | facts)
                 progress.say(_described(subject.item.name, numbers))
     if run.finished:
@@ -414,7 +537,7 @@ def load_measures(
     `mse`, `lpips` and `identity` (a cosine) between the two, as far as the networks are given; `clip_before` and
     `clip_after`, the cosines to the text as the judge sees them.
     """
-    text = settings.edit.text.strip()
+    text = settings.text
     wanted = None
     if networks.judge is not None and text:
         whole = loading.load_clip(settings.judge, field="judge")
