@@ -18,9 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0  # of every random number of the run
     config.steps = 3000  # optimiser steps of the whole run, resumed parts included
     config.batch_size = 8  # images per step, drawn anew for each
-    config.ema = (
-        50.0  # half-life in steps of an average of the weights, measured and saved; 0: none
-    )
+    config.ema = 50.0  # half-life in steps of an average of the weights, which is saved; 0: none
 
     config.checkpoint_every = 100  # steps between checkpoints; one is always written at the end
     config.sample_every = 100  # steps between sample grids and measurements on held-out images
@@ -35,19 +33,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.encoder = ConfigDict()
     config.encoder.stem = 32  # channels before the first block
-    config.encoder.widths = (
-        32,
-        48,
-        48,
-        64,
-        64,
-        96,
-        96,
-    )  # of the blocks; a new width halves the side
+    # Channels of the blocks; a new number halves the side of the maps.
+    config.encoder.widths = (32, 48, 48, 64, 64, 96, 96)
     config.encoder.reduction = 4  # of the channels, in squeeze and excitation
-    config.encoder.head_width = (
-        64  # channels of the convolutions behind the body, one head a latent
-    )
+    config.encoder.head_width = 64  # channels of the convolutions of the heads, one head a latent
 
     config.loss = ConfigDict()  # factor of each term; 0 leaves it out
     config.loss.latent = 0.1  # squared difference of the latents, over their variance

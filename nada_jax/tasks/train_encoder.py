@@ -31,6 +31,7 @@ FREE = {
 FILES = (
     "metrics.jsonl", "loss.png", "encoder.safetensors", "samples/step_[0-9]*.png", "checkpoints/[0-9]*",
 )  # fmt: skip
+MEMORY = "lower batch_size or samples.count"  # the remedy for a lack of it
 TERMS = ("latent", "l2", "lpips", "delta")
 MEASURED = ("held_out_mse", "held_out_lpips")
 

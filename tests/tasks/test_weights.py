@@ -46,7 +46,7 @@ def test_every_name_is_listed_with_its_size_and_licence(tmp_path, capsys):
         assert f"{entry.size} px" in lines[name] and f"{entry.megabytes} MB" in lines[name]
         assert " no " in lines[name] and entry.license in lines[name]
         assert entry.source_text in lines[name]
-    for name in ("avatar64", "avatar-p8", "avatar-p16"):
+    for name in ("avatar64", "encoder-avatar64", "avatar-p8", "avatar-p16"):
         assert "embedded" in lines[name]
     for name in registry.CLIPS:
         assert " no " in lines[name]
@@ -55,6 +55,7 @@ def test_every_name_is_listed_with_its_size_and_licence(tmp_path, capsys):
     rows = listed(tmp_path / "run")
     assert rows.keys() == {
         "avatar64",
+        "encoder-avatar64",
         "avatar-p8",
         "avatar-p16",
         *registry.GENERATORS,

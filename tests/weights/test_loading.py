@@ -87,6 +87,7 @@ def test_an_address_says_what_to_do_for_every_field_of_files(name, said, saved):
         ("generator.weights", nada_jax.load_generator),
         ("generator.deltas", lambda name: nada_jax.load_generator(saved, deltas=(name,))),
         ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
+        ("encoder.weights", nada_jax.load_encoder),
         ("clip.models", nada_jax.load_clip),
         ("clip.models", loading.find_clip),
     ):
@@ -104,6 +105,7 @@ def test_what_is_neither_a_text_nor_a_path_is_refused_by_its_field(name, saved, 
         ("generator.deltas", lambda name: nada_jax.load_generator(saved, deltas=(name,))),
         ("weights", lambda name: nada_jax.load_model(nada_jax.Vgg, name)),
         ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
+        ("encoder.weights", nada_jax.load_encoder),
         ("clip.models", nada_jax.load_clip),
         ("clip.models", loading.find_clip),
         ("path", lambda name: nada_jax.save_generator(tiny_generator, name)),
@@ -156,6 +158,22 @@ def test_a_published_name_says_which_file_to_put_where(
         assert said in str(error.value)
     shutil.copyfile(saved, tmp_path / "cache" / "ffhq1024.safetensors")
     assert_same(nada_jax.load_generator("ffhq1024"), tiny_generator)
+
+
+# -- encoders -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["encoder-avatar65", "nowhere.safetensors"])
+def test_what_is_no_encoder_is_reported(name):
+    with pytest.raises(UserError, match=f"^encoder.weights='{name}' is neither a file nor a known"):
+        nada_jax.load_encoder(name)
+
+
+def test_an_encoder_is_no_generator(tmp_path):
+    with pytest.raises(UserError, match="generator.weights='encoder-avatar64' is neither a file"):
+        nada_jax.load_generator("encoder-avatar64")
+    with pytest.raises(UserError, match="not one of the kind encoder"):
+        nada_jax.load_encoder(registry.ASSETS / "avatar64.safetensors")
 
 
 # -- LPIPS ----------------------------------------------------------------------------------------------
