@@ -68,46 +68,44 @@ def test_the_first_six_of_forty_steps_match(
 # -- behaviour ----------------------------------------------------------------------------------------
 
 
-COUNT, STEPS, L2S = 32, 20, (0.0, 0.008, 1.0)
+COUNTS = {0.0: 32, 0.008: 32, 1.0: 8}  # L2 -> portraits
 TEXT = "a person with red hair"
 
 
 @pytest.fixture(scope="module")
 def red_hair():
-    """32 portraits that avatar-p16 edits with each of three L2, all as one batch, and that avatar-p8 judges.
+    """Portraits that avatar-p16 edits with each of three L2, all as one batch, and that avatar-p8 judges.
 
-    Arrays [3, 32], a row for each L2: how far the latents moved, how much the images changed, and the gain in cosine.
+    Three arrays for each: how far the latents moved, how much the images changed, and the gain in cosine.
     """
-    generator, clip, judge = (
-        load_generator("avatar64"),
-        load_clip("avatar-p16"),
-        load_clip("avatar-p8"),
-    )
-    z = jax.random.normal(jax.random.key(0), (COUNT, generator.architecture.z_dim))
-    start = Codes(ws=generator.broadcast(generator.truncate(generator.map(z), 0.7)))
-    rows = np.tile(np.arange(COUNT), len(L2S))
+    generator, clip = load_generator("avatar64"), load_clip("avatar-p16")
+    judge = load_clip("avatar-p8")
+    z = jax.random.normal(jax.random.key(0), (32, generator.architecture.z_dim))
+    ws = generator.broadcast(generator.truncate(generator.map(z), 0.7))
+    start = Codes(ws=jnp.concatenate([ws[:count] for count in COUNTS.values()]))
     quick = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)  # for many steps, as `full_compile`
     edited, _, _ = editing.edit(
         generator,
         editing.Guides((clip.without_texts(),), (1.0,)),
-        start[rows],
+        start,
         editing.embed_text([clip], TEXT),
-        lr=0.1,
-        steps=STEPS,
-        l2=np.repeat(L2S, COUNT),
+        lr=0.04,
+        steps=16,
+        l2=np.repeat(list(COUNTS), list(COUNTS.values())),
     )
     jax.config.update("jax_disable_most_optimizations", quick)
     draw = jax.jit(lambda generator, codes: codes.draw(generator))
-    before, after = draw(generator, start[rows]), draw(generator, edited)
-    embed = jax.jit(lambda images, text: judge.embed_images(images) @ text)
+    before, after = draw(generator, start), draw(generator, edited)
+    embed = jax.jit(lambda judge, images, text: judge.embed_images(images) @ text)
     (text,) = judge.embed_texts([TEXT])
     found = {
-        "moved": distance(edited.ws, start.ws[rows]),
+        "moved": distance(edited.ws, start.ws),
         "changed": jnp.mean((after - before) ** 2, axis=(1, 2, 3)),
-        "gained": embed(after, text) - embed(before, text),
+        "gained": embed(judge, after, text) - embed(judge, before, text),
     }
-    return {name: np.reshape(x, (len(L2S), COUNT)) for name, x in found.items()}
+    ends = np.cumsum(list(COUNTS.values()))[:-1]
+    return {name: np.split(np.asarray(x), ends) for name, x in found.items()}
 
 
 def test_edits_raise_what_the_text_says_for_a_clip_that_took_no_part(red_hair):
@@ -118,13 +116,13 @@ def test_edits_raise_what_the_text_says_for_a_clip_that_took_no_part(red_hair):
 
 def test_the_official_l2_leaves_the_rest_nearer_than_free_optimisation(red_hair):
     free, official, _ = red_hair["changed"]
-    assert official.mean() < 0.8 * free.mean()
+    assert official.mean() < 0.7 * free.mean()
 
 
 def test_an_l2_of_one_leaves_the_images_as_they_were(red_hair):
-    assert red_hair["changed"][2].max() < 0.01
+    assert red_hair["changed"][2].mean() < 0.01 and red_hair["changed"][2].max() < 0.04
 
 
 def test_a_larger_l2_moves_no_latent_farther(red_hair):
     free, official, fixed = red_hair["moved"]
-    assert np.all(fixed <= official) and np.all(official <= free)
+    assert np.all(fixed <= official[: len(fixed)]) and np.all(official <= free)
