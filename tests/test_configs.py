@@ -29,6 +29,7 @@ SMALL = {
         {"invert.steps": 1, "invert.method": "w+", "lpips.weights": "", "invert.l2": 1.0}
         | {"generators": ("avatar64",)},
         "stylized/*.png",
+    ),
     "edit": (
         {"seeds": (0,), "edit.steps": 1, "lpips.weights": "", "generator.weights": "tiny"},
         "strips/*.png",
