@@ -39,7 +39,7 @@ def test_the_official_image_path_and_loss_match(official_clip, reference, assert
 
 
 def test_the_first_six_of_forty_steps_match(
-    official_clip, golden, golden_weights, reference, assert_close
+    full_compile, official_clip, golden, golden_weights, reference, assert_close
 ):
     table, seed = golden("shapes_styleclip.json"), int(reference["seed"])
     weights = golden_weights(table["generator 64 cm2"], seed + 10)
