@@ -28,6 +28,9 @@ SMALL = {
     "stylize": (
         {"invert.steps": 1, "invert.method": "w+", "lpips.weights": "", "invert.l2": 1.0}
         | {"generators": ("avatar64",)},
+    "stylize": (
+        {"invert.steps": 1, "invert.method": "w+", "lpips.weights": "", "invert.l2": 1.0}
+        | {"generators": ("avatar64",), "judge": ""},
         "stylized/*.png",
     ),
     "edit": (
