@@ -4,6 +4,8 @@
     python main.py --config=configs/edit.py --config.images=photo.jpg --config.edit.text="a smiling person"
     python main.py --config=configs/edit.py --config.seeds="(1,2,3)" --config.edit.text="a person with glasses"
     python main.py --config=configs/edit.py --config.latents=runs/invert/latents --config.generators="('sketch.safetensors',)"
+    python main.py --config=configs/edit.py --config.edit.method=directions --config.edit.strengths="(3,-2)" \
+        --config.edit.directions="('runs/red/direction.safetensors','runs/glasses/direction.safetensors')"
 
 Expected: strips/NAME_EDIT.png, before and after; the edited image and its latents as single files.
 """
@@ -39,10 +41,25 @@ def get_config(variant: str = "") -> ConfigDict:
     config.edit.l2 = 0.008  # of the distance to the start: the knob that matters
     config.edit.identity = 0.0  # of the change of the face, by identity.weights; officially 0.005
     config.edit.view = "proper"  # how CLIP sees images; "official": not as it was trained
+    # global: straight from two texts, by statistics that are computed once for a generator and a CLIP.
+    config.edit.source = "a person"  # what the image shows now
+    config.edit.alpha = 4.0  # the strength
+    config.edit.beta = 0.2  # least relevance of the channels that move; less moves more of them
+    config.statistics = ConfigDict()
+    config.statistics.samples = 16  # images in which each channel is moved; officially 100
+    config.statistics.seed = 0  # of their latents
+    # directions: what configs/find_direction.py has found, added together.
+    config.edit.directions = ()  # files
+    config.edit.strengths = ()  # a number for each of them; by default 1; below 0 goes back
+    # mapper: what configs/train_mapper.py has trained, or an official one.
+    config.edit.mapper = ""  # a file
+    config.edit.mapper_strength = 0.1  # that of its training
 
     if variant == "ffhq":
         config.invert.method = "w+"  # a converted e4e edits better: encoder.weights, and "encoder"
         config.clip.models = ("openai/clip-vit-base-patch32",)
         config.judge = "openai/clip-vit-base-patch16"
         config.edit.steps = 300
+        config.edit.beta = 0.13  # between 0.08 and 0.3 in the paper, by the text
+        config.statistics.samples = 100
     return config

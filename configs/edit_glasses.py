@@ -4,7 +4,7 @@
     python main.py --config=configs/edit_glasses.py --config.seeds="(1,2,3)"
     python main.py --config=configs/edit_glasses.py:ffhq --config.images=photo.jpg
 
-Expected: .
+Expected: glasses or sunglasses with most; as only some of the training portraits wear them, the face changes most of all recipes.
 """
 
 from ml_collections import ConfigDict

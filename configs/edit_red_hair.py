@@ -4,7 +4,7 @@
     python main.py --config=configs/edit_red_hair.py --config.seeds="(1,2,3)"
     python main.py --config=configs/edit_red_hair.py:ffhq --config.images=photo.jpg
 
-Expected: hair turns red, and bald heads grow some; shirts may turn red, too.
+Expected: hair turns red with most, and some bald heads grow a red tuft; shirts may turn red, too.
 """
 
 from ml_collections import ConfigDict

@@ -16,6 +16,7 @@ _HOMES = {
     "Architecture": "models.stylegan2",
     "Clip": "models.clip",
     "Codes": "latents.codes",
+    "Direction": "latents.directions",
     "Encoder": "models.encoder",
     "Generator": "models.stylegan2",
     "Irse50": "models.irse",

@@ -45,3 +45,23 @@ def apply(
         if report is not None:
             report(min(len(results) * size, count), count)
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
+
+
+def every_tenth(what: str) -> Callable[[int, int], None]:
+    """A report of progress that prints ten lines over the whole work, however long it is.
+
+    Args:
+      what: is done, in words.
+
+    Returns:
+      (finished, all) -> None.
+    """
+    said = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal said
+        if (tenths := 10 * done // total) > said:
+            said = tenths
+            print(f"{what}: {done}/{total}", flush=True)
+
+    return report

@@ -105,6 +105,7 @@ def test_tasks_do_not_import_each_other(module):
     known = {
         "nada_jax.tasks.compare": {"adapt", "evaluate"},  # it runs both, cell by cell
         "nada_jax.tasks.edit": {"invert"},  # these begin with an inversion
+        "nada_jax.tasks.edit_sweep": {"edit"},  # of the same subjects
         "nada_jax.tasks.stylize": {"invert"},
     }
     others = {

@@ -26,8 +26,24 @@ SMALL = {
     "invert": ({"invert.steps": 1, "lpips.weights": "", "invert.l2": 1.0}, "strips/*.png"),
     "stylize": (
         {"invert.steps": 1, "invert.method": "w+", "lpips.weights": "", "invert.l2": 1.0}
-        | {"generators": ("avatar64",)},
+        | {"generators": ("avatar64",), "judge": ""},
         "stylized/*.png",
+    ),
+    "edit": (
+        {"seeds": (0,), "edit.steps": 1, "lpips.weights": "", "generator.weights": "tiny"},
+        "strips/*.png",
+    ),
+    "edit_sweep": (
+        {"seeds": (0,), "sweep.steps": (1,), "lpips.weights": "", "generator.weights": "tiny"},
+        "edit_sweep.html",
+    ),
+    "find_direction": (
+        {"find.samples": 16, "samples.count": 1, "generator.weights": "tiny"},
+        "direction.safetensors",
+    ),
+    "train_mapper": (
+        {"steps": 1, "batch_size": 1, "samples.count": 1, "judge": ""},
+        "mapper.safetensors",
     ),
     "compare": (
         {"only": "late"}
@@ -68,6 +84,12 @@ def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip):
             if config.task != "train_encoder":
                 models |= {"clip.models": (str(tiny_clip),), "clip.weights": (1.0,)}
             fields = fields | {prefix + field: value for field, value in models.items()}
+    if fields.get("generator.weights") == "tiny":
+        models = {"generator.weights": str(tiny_file), "judge": str(tiny_clip)}
+        models |= {"clip.models": (str(tiny_clip),), "clip.weights": (1.0,)}
+        models |= {"clip.model": str(tiny_clip)}
+        known = trees.flatten(config.to_dict())
+        fields = fields | {field: value for field, value in models.items() if field in known}
     config.update_from_flattened_dict(fields)
     assert task.run(config, tmp_path) == 0
     assert list(tmp_path.glob(result))

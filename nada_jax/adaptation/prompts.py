@@ -36,7 +36,12 @@ def mean_feature(clip: Clip, text: str, templates: Sequence[str] = TEMPLATES) ->
 
 
 def text_direction(
-    clip: Clip, source: str, target: str, templates: Sequence[str] = TEMPLATES
+    clip: Clip,
+    source: str,
+    target: str,
+    templates: Sequence[str] = TEMPLATES,
+    *,
+    fields: tuple[str, str] = FIELDS,
 ) -> jax.Array:
     """Unit mean over the templates of feature(target) - feature(source), Gal et al. 2022, eq. 3.
 
@@ -44,6 +49,7 @@ def text_direction(
       clip: whose space the direction is in.
       source, target: two class texts, such as "photo" and "sketch".
       templates: frames with one `{}`.
+      fields: how messages call the two texts.
 
     Returns:
       [d].
@@ -51,7 +57,7 @@ def text_direction(
     Raises:
       UserError: a text is blank, or the clip sees no difference between the two.
     """
-    return _directions(clip, source, target, [list(templates)])[0]
+    return _directions(clip, source, target, [list(templates)], fields)[0]
 
 
 def part_directions(

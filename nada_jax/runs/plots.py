@@ -134,10 +134,10 @@ def plot_curves(
     y: str,
     path: str | os.PathLike,
 ) -> None:
-    """Draws lines through points, a panel for each group, as PNG.
+    """Draws lines through points, a panel for each group, as PNG; the horizontal axis is logarithmic.
 
     Args:
-      groups: heading -> name -> points (x, y) of a line, in the order in which they are joined.
+      groups: heading -> name -> points (x, y) of a line, in the order in which they are joined; x is above 0.
       x, y: labels of the axes, which all panels share.
     """
     columns = min(2, len(groups))
@@ -148,7 +148,7 @@ def plot_curves(
             for count, (name, points) in enumerate(lines.items()):
                 style = ["-", "--", ":", "-."][count // 10 % 4]  # ten colours before they repeat
                 panel.plot(*zip(*points, strict=True), f"o{style}", markersize=4, label=name)
-            panel.set(title=_cut(heading, LONGEST // columns))
+            panel.set(title=_cut(heading, LONGEST // columns), xscale="log")
             panel.grid(alpha=0.3)
             panel.legend(fontsize=8 if len(lines) < 10 else 5)
         for panel in panels[len(groups) :]:

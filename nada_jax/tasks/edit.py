@@ -1,5 +1,7 @@
 """Edits images, latents or seeds, each with results of its own."""
 
+import collections
+import contextlib
 import functools
 import itertools
 import re
@@ -13,19 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import images
+from nada_jax import batches, files, images
+from nada_jax.adaptation import prompts
 from nada_jax.errors import UserError
 from nada_jax.latents import codes as latent_files
-from nada_jax.latents import editing
+from nada_jax.latents import directions, editing, statistics
 from nada_jax.latents.codes import Codes
+from nada_jax.latents.directions import Direction
+from nada_jax.latents.inversion import METHODS as METHODS_OF_INVERSION
 from nada_jax.latents.projection import Networks, differences, see
+from nada_jax.latents.statistics import StatisticsSettings
+from nada_jax.losses.identity import identity
 from nada_jax.models.blending import transfer
 from nada_jax.models.clip import Clip
+from nada_jax.models.mapper import Mapper
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
-from nada_jax.settings import SEEDS, Section, Truncation, one_of
+from nada_jax.settings import SEEDS, NonNegative, Number, Rule, Section, Truncation, one_of
 from nada_jax.tasks import invert
 from nada_jax.weights import loading
 
@@ -52,11 +60,13 @@ class Method(NamedTuple):
         before the first image.
       steps: settings -> steps of one batch that it reports.
       what: in words.
+      text: settings -> what images should show after it, for names and figures; "" where that is unknown.
     """
 
     load: Callable[["Settings", Generator], Change]
     steps: Callable[["Settings"], int]
     what: str
+    text: Callable[["Settings"], str] = lambda settings: settings.edit.text
 
 
 def load_optimization(settings: "Settings", generator: Generator) -> Change:
@@ -92,13 +102,110 @@ def load_optimization(settings: "Settings", generator: Generator) -> Change:
     return change
 
 
+def load_global(settings: "Settings", generator: Generator) -> Change:
+    """The global direction from `edit.source` to `edit.text`, by statistics that are computed once."""
+    edit, models = settings.edit, settings.clip.models
+    if len(models) > 1:
+        raise UserError(
+            f"clip.models is {models}; expected one CLIP with edit.method='global', whose statistics are those of one"
+        )
+    (clip,) = load_clips(settings)
+    aim = prompts.text_direction(clip, edit.source, edit.text, fields=("edit.source", "edit.text"))
+    found = statistics.load(
+        generator,
+        clip,
+        settings.statistics,
+        batch_size=settings.batch_size,
+        report=batches.every_tenth("statistics, computed once: images"),
+    )
+    direction, _ = found.toward(aim, edit.beta, field="edit.beta")
+    return _along([direction], [edit.alpha])
+
+
+def load_directions(settings: "Settings", generator: Generator) -> Change:
+    """The directions of `edit.directions`, added together by their strengths."""
+    edit = settings.edit
+    if not edit.directions:
+        raise UserError(
+            "edit.directions is empty; expected files of configs/find_direction.py, which edit.method='directions' reads"
+        )
+    found = []
+    for file in edit.directions:
+        found.append(loading.load_model(Direction, file, field="edit.directions"))
+        try:
+            found[-1].check(generator)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
+    return _along(found, edit.strengths or [1.0] * len(found))
+
+
+def _along(found: Sequence[Direction], strengths: Sequence[float]) -> Change:
+    def change(generator: Generator, start: Codes, report: Callable) -> tuple[Codes, Figures]:
+        return directions.move(start, generator, found, strengths), {}
+
+    return change
+
+
+def load_mapper(settings: "Settings", generator: Generator) -> Change:
+    """The mapper of `edit.mapper`, converted or trained here."""
+    edit = settings.edit
+    if not edit.mapper:
+        raise UserError(
+            "edit.mapper is empty; expected a file of configs/train_mapper.py or an official one, which "
+            "edit.method='mapper' reads"
+        )
+    mapper = loading.load_model(Mapper, edit.mapper, field="edit.mapper")
+    if (theirs := mapper.architecture.w_dim) != (ours := generator.architecture.w_dim):
+        raise UserError(
+            f"edit.mapper={edit.mapper!r} is for latents of {theirs} numbers, but those of the generator have {ours}"
+        )
+
+    def change(generator: Generator, start: Codes, report: Callable) -> tuple[Codes, Figures]:
+        if start.ws is None:
+            raise UserError(
+                "edit.method is 'mapper', which reads W+, and the latents are styles; expected latents with ws, or "
+                "another edit.method"
+            )
+        return start.replace(ws=mapper.edit(start.ws, edit.mapper_strength)), {}
+
+    return change
+
+
+def _written(names: Sequence[str], key: str) -> str:
+    """What the headers of native files say about their texts, joined; files that cannot be read, nothing."""
+    found = []
+    for name in names:
+        # Whatever is wrong with the file, `load` says.
+        with contextlib.suppress(UserError):
+            found.append(files.read_metadata(files.expand(name)).get(key, ""))
+    return " and ".join(dict.fromkeys(filter(None, found)))
+
+
 METHODS = {
     "optimize": Method(
         load_optimization,
         lambda settings: settings.edit.steps,
         "StyleCLIP's latent optimisation (Patashnik et al. 2021, section 4)",
     ),
+    "global": Method(
+        load_global,
+        lambda settings: 0,
+        "StyleCLIP's global direction (section 6), straight from two texts",
+    ),
+    "directions": Method(
+        load_directions,
+        lambda settings: 0,
+        "files of configs/find_direction.py, added together",
+        lambda settings: _written(settings.edit.directions, "target"),
+    ),
+    "mapper": Method(
+        load_mapper,
+        lambda settings: 0,
+        "StyleCLIP's mapper (section 5), converted or of configs/train_mapper.py",
+        lambda settings: _written([settings.edit.mapper], "text"),
+    ),
 }
+FINITE = Rule(lambda x: bool(np.isfinite(x).all()), "finite numbers, such as (2.0, -1.0)")
 
 
 class Edit(editing.Edit, name="edit"):
@@ -106,6 +213,18 @@ class Edit(editing.Edit, name="edit"):
 
     method: Annotated[str, one_of(METHODS)]
     label: str
+    source: str
+    alpha: Number
+    beta: NonNegative
+    directions: tuple[str, ...]
+    strengths: Annotated[tuple[float, ...], FINITE]
+    mapper: str
+    mapper_strength: Number
+
+    def check(self) -> None:
+        """Strengths go with directions."""
+        good = len(self.strengths) in (0, len(self.directions))
+        self.need(good, "strengths", f"a number for each of the {len(self.directions)} directions")
 
 
 class Clips(Section, name="clip"):
@@ -138,6 +257,11 @@ class Subjects(invert.Settings):
         self.need(good, "seeds", "whole numbers in 0..2^32 - 1")
 
     @property
+    def inverts(self) -> bool:
+        """Whether the subjects are images, whose latents have to be found."""
+        return not self.latents and not self.seeds
+
+    @property
     def given(self) -> list[str]:
         """The fields that name subjects."""
         return [name for name in ("images", "latents", "seeds") if getattr(self, name)]
@@ -148,6 +272,7 @@ class Settings(Subjects):
 
     generators: tuple[str, ...]
     edit: Edit
+    statistics: StatisticsSettings
 
     def check(self) -> None:
         """The mode "free" does without subjects; what has a weight has a network."""
@@ -167,9 +292,19 @@ class Settings(Subjects):
         edit.need(good, "label", "a name that files can have")
 
     @property
+    def text(self) -> str:
+        """What images should show after the edit; "" where that is unknown."""
+        return METHODS[self.edit.method].text(self).strip()
+
+    @property
+    def inverts(self) -> bool:
+        """The mode "free" starts from the mean."""
+        return super().inverts and self.edit.mode == "edit"
+
+    @property
     def label(self) -> str:
         """Of the edit, in names of files."""
-        return self.edit.label or words(self.edit.text) or self.edit.method
+        return self.edit.label or words(self.text) or self.edit.method
 
 
 def words(text: str) -> str:
@@ -196,8 +331,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     """
     settings = Settings.read(config)
     networks = load_networks(settings)
-    free = settings.edit.mode == "free"
-    items = [MEAN] if free else listing(settings, networks.generator)
+    items = [MEAN] if settings.edit.mode == "free" else listing(settings, networks.generator)
     with ImageRun(config, workdir, items, results=RESULTS, free=FREE) as run:
         if todo := run.todo():
             edit(run, settings, networks, todo)
@@ -211,7 +345,9 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
     method = METHODS[settings.edit.method]
     change = method.load(settings, generator)
     measure = load_measures(settings, networks)
-    size = min(settings.batch_size, len(todo))
+    # An image with a generator of its own is a batch of its own.
+    tunes = settings.inverts and METHODS_OF_INVERSION[settings.invert.method].tunes
+    size = 1 if tunes else min(settings.batch_size, len(todo))
     steps = method.steps(settings) * -(-len(todo) // size)
     with Progress(steps, 0, every=50, silent=not steps) as progress:
         for batch in batched(subjects(run, settings, networks, todo), size):
@@ -225,7 +361,8 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
             for other, adapted in others.items():
                 if own is not generator:
                     adapted = transfer(adapted, generator, own)
-                drawn[other] = draw(adapted, start[rows]), draw(adapted, edited)
+                moved = directions.carry(edited, start[rows], own, adapted)
+                drawn[other] = draw(adapted, start[rows]), draw(adapted, moved)
             figures = figures | measure(*drawn[""])
             seconds = (time.perf_counter() - began) / len(batch)
             for i, subject in enumerate(batch):
@@ -235,7 +372,7 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
                     run.skip(subject.item, UserError(_diverged(settings)))
                     continue
                 written = write(run, label, subject, edited[i : i + 1], pairs)
-                facts = {"edit": label, "text": settings.edit.text, "seconds": seconds}
+                facts = {"edit": label, "text": settings.text, "seconds": seconds}
                 run.finish(subject.item, written, numbers | facts)
                 progress.say(_described(subject.item.name, numbers))
     if run.finished:
@@ -265,12 +402,13 @@ class Subject(NamedTuple):
 
 def load_networks(settings: Subjects) -> Networks:
     """The generator, and those of inversion, where there are images, and of figures."""
-    if not settings.latents and not settings.seeds:
+    if settings.inverts:
         return invert.load(settings)
-    lpips, judge = settings.lpips.weights, settings.judge
+    lpips, judge, faces = settings.lpips.weights, settings.judge, settings.identity.weights
     return Networks(
         generator=loading.load_generator(settings.generator.weights, precision=settings.precision),
         lpips=loading.load_lpips(lpips, field="lpips.weights") if lpips else None,
+        identity=loading.load_identity(faces) if faces else None,
         judge=loading.load_clip(judge, field="judge").without_texts() if judge else None,
     )
 
@@ -293,6 +431,11 @@ def listing(settings: Subjects, generator: Generator) -> list[Item]:
             count = 1
         names = [item.name] if count == 1 else [f"{item.name}_{i}" for i in range(count)]
         items += [Item(name, item.path) for name in names]
+    counts = collections.Counter(item.name for item in items)
+    if twice := [name for name, n in counts.items() if n > 1]:
+        raise UserError(
+            f"latents={settings.latents!r} holds two of the name {twice[0]!r}; expected names of their own"
+        )
     return items
 
 
@@ -391,10 +534,10 @@ def load_measures(
 ) -> Callable[[np.ndarray, np.ndarray], Figures]:
     """A function of images before and after, [b, size, size, 3] each, to figures [b].
 
-    `mse` and `lpips` between the two, where the networks have LPIPS; `clip_before` and `clip_after`, the cosines to the
-    text as the judge sees them.
+    `mse`, `lpips` and `identity` (a cosine) between the two, as far as the networks are given; `clip_before` and
+    `clip_after`, the cosines to the text as the judge sees them.
     """
-    text = settings.edit.text.strip()
+    text = settings.text
     wanted = None
     if networks.judge is not None and text:
         whole = loading.load_clip(settings.judge, field="judge")
@@ -412,7 +555,11 @@ def load_measures(
 
 @jax.jit
 def _compare(networks: Networks, before: jax.Array, after: jax.Array) -> Figures:
-    return differences(networks, see(networks, before), after)
+    found = differences(networks, see(networks, before), after)
+    if networks.identity is not None:
+        faces = (networks.identity.embed_images(x) for x in (before, after))
+        found["identity"] = 1 - identity(*faces)
+    return found
 
 
 @jax.jit

@@ -253,7 +253,8 @@ def write_page(run: ImageRun, settings: Settings) -> None:
         groups.setdefault(heading, []).append(read(run, number, point, row))
         if row:
             curve = curves.setdefault(point.text, {}).setdefault(point.line, [])
-            curve.append((float(np.mean(row["moved"])), float(np.mean(row["gained"]))))
+            # What did not move at all, as after a single step, has no place on a logarithmic axis.
+            curve.append((max(float(np.mean(row["moved"])), 1e-6), float(np.mean(row["gained"]))))
     plot = run.draw(
         "edit_sweep.png",
         lambda path: plots.plot_curves(
@@ -295,7 +296,6 @@ def read(run: ImageRun, number: int, point: Point, row: Mapping[str, object] | N
             for figure in FIGURES
             if figure in row
         },
-        ms=1000 * row["seconds"] / point.steps,
         minutes=row["seconds"] / 60,
         sheet=run.path(f"cells/{point.label}.png"),
         source="subjects",

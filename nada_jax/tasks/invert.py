@@ -17,7 +17,6 @@ from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.latents import codes
 from nada_jax.latents.inversion import Invert, Inverted, Networks, invert
-from nada_jax.models.irse import Irse50
 from nada_jax.photos.align import Align, Aligned, align_photo
 from nada_jax.runs.per_image import ImageRun, Item, listing
 from nada_jax.runs.progress import Progress
@@ -123,11 +122,7 @@ def load(settings: Settings) -> Networks:
         generator=loading.load_generator(settings.generator.weights, precision=settings.precision),
         lpips=given(loading.load_lpips, settings.lpips.weights, "lpips.weights"),
         encoder=given(loading.load_encoder, encoder, "encoder.weights"),
-        identity=given(
-            functools.partial(loading.load_model, Irse50),
-            settings.identity.weights,
-            "identity.weights",
-        ),
+        identity=given(loading.load_identity, settings.identity.weights, "identity.weights"),
         judge=judge and judge.without_texts(),
         refinements=settings.encoder.steps,
     )

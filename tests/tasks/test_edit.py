@@ -36,6 +36,11 @@ def rows(workdir):
     return {row["image"]: row for row in map(json.loads, lines)}
 
 
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
 def test_seeds_are_edited_and_resumed(config, tmp_path, tiny_file, capsys):
     adapted = tmp_path / "nada_sketch" / "generator.safetensors"
     adapted.parent.mkdir()
@@ -52,7 +57,7 @@ def test_seeds_are_edited_and_resumed(config, tmp_path, tiny_file, capsys):
     first = rows(tmp_path / "run")["seed_0001"]
     assert {"clip_before", "clip_after", "l2", "mse", "seconds", "edit", "text"} <= first.keys()
     # Before and after, in two rows of images that are 256 pixels wide.
-    assert Image.open(tmp_path / "run/strips/seed_0001_x.png").size == (34 * 16, 34 * 16)
+    assert size(tmp_path / "run/strips/seed_0001_x.png") == (34 * 16, 34 * 16)
     (tmp_path / "run/edited/seed_0002_x.png").unlink()
     assert edit.run(config(**fields, seeds=(1, 2, 3, 4)), tmp_path / "run") == 0
     assert "2 of 4 are done already" in capsys.readouterr().out
@@ -88,7 +93,7 @@ def test_images_are_inverted_first(config, tmp_path):
     assert edit.run(config(**fields), tmp_path / "run") == 0
     (name,) = rows(tmp_path / "run")
     # The image itself, before and after.
-    assert Image.open(tmp_path / f"run/strips/{name}_x.png").size == ((3 * 18 - 2) * 16, 16 * 16)
+    assert size(tmp_path / f"run/strips/{name}_x.png") == ((3 * 18 - 2) * 16, 16 * 16)
 
 
 def test_the_free_mode_starts_from_the_mean(config, tmp_path):
