@@ -189,3 +189,11 @@ def test_further_faces_of_a_photograph_are_drawn_again_too():
     item = Item("a", Path("a.png"))
     rows = ("a_2", "a_3", "a", "a_b", "b", "ab_2")
     assert [face.name for face in stylize.faces_of(item, rows)] == ["a_2", "a_3", "a"]
+
+
+def test_two_results_of_one_name_are_refused():
+    stylize.check_names(["a", "a_2", "b"], ["sketch", "joker"])
+    with pytest.raises(
+        UserError, match=r"'a' and 'a_B', which would both become stylized/a_B_c\.png"
+    ):
+        stylize.check_names(["a", "a_B"], ["c", "b_c"])
