@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.clip.weights = (1.0,)  # one for each model; the loss is a weighted sum
 
     config.edit = ConfigDict()
-    config.edit.method = "optimize"  # how: a row of METHODS in nada_jax/tasks/edit.py
+    config.edit.method = "optimize"  # how: a row of METHODS in nada_jax/portraits/methods.py
     config.edit.label = ""  # of the edit, in names of files; "": the words of the text
     config.edit.text = "a person with red hair"  # what the image should show
     config.edit.mode = "edit"  # from the image; "free" makes one from the mean, by the text alone

@@ -14,6 +14,7 @@ from nada_jax.errors import UserError, reading
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.stylegan2_networks import Styles
 
+ENDINGS = (".npz", ".npy")  # of files with latents
 NOISE = "noise_"  # before the name of a convolution: the buffer that an inversion has found for it
 # Names under which others keep W and W+: NVIDIA's projector, StyleCLIP and the encoders' own scripts.
 ELSEWHERE = ("w", "latents", "latent", "projected_w")

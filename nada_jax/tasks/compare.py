@@ -17,7 +17,7 @@ from nada_jax.settings import Section
 from nada_jax.tasks import adapt, evaluate
 from nada_jax.web import comparison
 from nada_jax.web.comparison import Cell
-from nada_jax.weights import loading
+from nada_jax.weights import finding
 
 # Fields that say how a cell is run, and do not change its results.
 MANNER = {"adapt.resume", "adapt.overwrite", "adapt.log_every", "adapt.checkpoint_every"}
@@ -142,7 +142,7 @@ def check(name: str, cell: ConfigDict, directory: Path) -> None:
         settings = adapt.Settings.read(cell.adapt)
         judge = evaluate.Settings.read(cell.evaluate).judge
         if not files.expand(judge).is_file():  # a file is loaded as it is
-            loading.find_clip(judge, "judge")
+            finding.find_clip(judge, "judge")
         if settings.distributed.coordinator:
             raise UserError("adapt.distributed is set; expected one process")
         if not settings.overwrite:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -16,18 +15,17 @@ from nada_jax.errors import UserError
 from nada_jax.latents import editing
 from nada_jax.latents.projection import Networks
 from nada_jax.latents.spaces import SPACES
-from nada_jax.models.clip import Clip
+from nada_jax.portraits import inversions, measures, methods, subjects
+from nada_jax.portraits.subjects import Subject, Subjects
 from nada_jax.runs import plots
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
 from nada_jax.settings import LARGEST, Section, one_of
-from nada_jax.tasks import edit
-from nada_jax.tasks.edit import Subject, Subjects
 from nada_jax.web import comparison
 from nada_jax.web.comparison import Cell
 from nada_jax.weights import loading
 
-MEMORY = "lower batch_size, or set precision=bfloat16"  # the remedy for a lack of it
+MEMORY = inversions.MEMORY  # the remedy for a lack of it
 RESULTS = "cells/*.png", "edit_sweep.html", "edit_sweep.md", "edit_sweep.png"
 FREE = "sweep", "batch_size", "overwrite"  # further cells stand beside earlier ones
 FIGURES = {  # of a cell: which direction is good, what it is
@@ -91,7 +89,7 @@ class Point(NamedTuple):
     @property
     def label(self) -> str:
         """Its name, in files too."""
-        words = edit.words(self.text)
+        words = methods.words(self.text)
         return f"{words}-steps{self.steps}-lr{self.lr:g}-id{self.identity:g}-l2_{self.l2:g}"
 
     @property
@@ -145,24 +143,19 @@ def run(config: ConfigDict, workdir: Path) -> int:
 
 def sweep(run: ImageRun, settings: Settings, points: Sequence[Point]) -> None:
     """Edits all subjects in the cells, as many at once as the batch size allows."""
-    networks = edit.load_networks(settings)
+    networks = inversions.load(settings, inverts=settings.inverts)
     generator = networks.generator
-    items = edit.listing(settings, generator)
-    start = edit.join([x.codes for x in found_subjects(run, settings, networks, items)])
-    clips = edit.load_clips(settings)
+    items = subjects.listing(settings, generator)
+    start = subjects.join([x.codes for x in found_subjects(run, settings, networks, items)])
+    clips = methods.load_clips(settings)
     judge = loading.load_clip(settings.judge, field="judge")
     editing.check_view(settings.sweep.view, clips, generator.size)
     texts = {
         text: (editing.embed_text(clips, text), judge.embed_texts([text])[0])
         for text in {point.text for point in points}
     }
-    faces = None
-    if settings.identity.weights:
-        faces = loading.load_identity(settings.identity.weights)
-    guides = editing.Guides(
-        tuple(clip.without_texts() for clip in clips), settings.clip.weights, faces
-    )
-    before = edit.draw(generator, start)
+    guides = methods.load_guides(settings, clips, faces=bool(settings.identity.weights))
+    before = subjects.draw(generator, start)
     count = len(start)
     size = max(1, min(settings.batch_size // count, len(points)))  # cells at once
     chunks = list(batches.split(len(points), size))
@@ -190,11 +183,11 @@ def sweep(run: ImageRun, settings: Settings, points: Sequence[Point]) -> None:
                 identity=each("identity"),
                 report=progress.advance,
             )
-            after = edit.draw(generator, edited)
+            after = subjects.draw(generator, edited)
             wanted = np.repeat([texts[cell.text][1] for cell in cells], count, axis=0)
-            found = measure(judge.without_texts(), before[rows], after, wanted)
+            found = measures.gain(judge.without_texts(), before[rows], after, wanted)
             found |= {"moved": figures["l2"], "clip": figures["clip"]}
-            if faces is not None:
+            if guides.identity is not None:
                 found["face"] = figures["identity"]
             seconds = (time.perf_counter() - began) / size
             for number, cell in enumerate(dict.fromkeys(cells)):
@@ -211,7 +204,7 @@ def found_subjects(
 ) -> list[Subject]:
     """All subjects; here one that cannot be read ends the run, as every cell would lack it."""
     names = [item.name for item in items]
-    found = list(edit.subjects(run, settings, networks, items))
+    found = list(subjects.gather(run, settings, networks, items))
     if missing := [name for name in names if name not in [x.item.name for x in found]]:
         raise UserError(
             f"{missing[0]} cannot be edited; expected subjects that can be read, all of them"
@@ -224,19 +217,6 @@ def found_subjects(
     if len({jax.tree.structure(x.codes) for x in found}) > 1:
         raise UserError("latents holds latents of several kinds; expected one kind for a sweep")
     return found
-
-
-@jax.jit
-def measure(
-    judge: Clip, before: jax.Array, after: jax.Array, wanted: jax.Array
-) -> dict[str, jax.Array]:
-    """`gained` and `mse` of rows, see `FIGURES`; `wanted` are features of texts [b, d]."""
-    seen = (judge.embed_images(x, antialias=True) for x in (after, before))
-    cosines = [jnp.sum(x * wanted, axis=1) for x in seen]
-    return {
-        "gained": cosines[0] - cosines[1],
-        "mse": jnp.mean((after - before) ** 2, axis=(1, 2, 3)),
-    }
 
 
 def write_page(run: ImageRun, settings: Settings) -> None:

@@ -20,6 +20,8 @@ from nada_jax.latents.statistics import StatisticsSettings
 from nada_jax.models.clip import Clip
 from nada_jax.models.encoder import Encoder, refine
 from nada_jax.models.stylegan2 import Generator, draw_latents
+from nada_jax.portraits.measures import judged
+from nada_jax.portraits.settings import Source, Text
 from nada_jax.runs.grids import Samples
 from nada_jax.runs.workdir import Run
 from nada_jax.settings import Count, NonNegative, Precision, Rule, Section, Seed, one_of
@@ -29,12 +31,6 @@ MEMORY = "lower batch_size or samples.count, or set precision=bfloat16"  # for a
 RESULTS = ("direction.safetensors", "metrics.jsonl", "samples/direction.png")
 ROWS = 6  # of the sheet
 FEWEST = 16  # scores of fewer images would hardly show a direction
-
-
-class Weights(Section, name="generator"):
-    """The generator whose latents are moved; `config.generator`."""
-
-    weights: str
 
 
 class EncoderWeights(Section, name="encoder"):
@@ -47,13 +43,6 @@ class ClipModel(Section, name="clip"):
     """The CLIP by which the direction is found; `config.clip`."""
 
     model: str
-
-
-class Text(Section, name="text"):
-    """From what to what; `config.text`."""
-
-    source: str
-    target: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +152,7 @@ class Settings(Section):
     seed: Seed
     precision: Precision
     batch_size: Count
-    generator: Weights
+    generator: Source
     clip: ClipModel
     judge: str
     text: Text
@@ -210,8 +199,6 @@ def find(run: Run, settings: Settings) -> int:
     aims = [aim(settings, x) for x in (clip, judge)]
     direction, figures = method.find(settings, Models(generator, clip, aims[0]))
     rows, drawn = measure(settings, generator, direction, judge.without_texts(), aims[1])
-    for row in rows:
-        row |= figures
 
     # Only now: wrong input, which loading and scoring may reveal, leaves no workdir behind.
     run.begin()
@@ -221,7 +208,7 @@ def find(run: Run, settings: Settings) -> int:
     facts |= {"method": settings.find.method, "clip": settings.clip.model}
     write = functools.partial(native.save_model, direction, **facts)
     file = run.write("direction.safetensors", write)
-    run.write_metrics([row | {"seconds": time.perf_counter() - began} for row in rows])
+    run.write_metrics([row | figures | {"seconds": time.perf_counter() - began} for row in rows])
     sheet = run.write_images("samples/direction.png", drawn, len(settings.strengths))
     said = [f"{name} {value:.3g}" for name, value in figures.items()]
     print(f"{direction.architecture.space}: {', '.join(said)}")
@@ -231,9 +218,8 @@ def find(run: Run, settings: Settings) -> int:
             f"{100 * row['nearer']:.0f} % of {settings.samples.count} images"
         )
     print(f"direction: {file}")
-    print(
-        f"image: {sheet} (from left to right: strengths {', '.join(f'{x:g}' for x in settings.strengths)})"
-    )
+    strengths = ", ".join(f"{x:g}" for x in settings.strengths)
+    print(f"image: {sheet} (from left to right: strengths {strengths})")
     return 0
 
 
@@ -280,9 +266,7 @@ def measure(
     for strength in settings.strengths:
         found = moved(strength)
         images.check_finite(found["images"], f"the images of strength {strength:g}")
-        change = found["scores"] - still
-        judged = {"judged": float(change.mean()), "nearer": float((change > 0).mean())}
-        rows.append({"strength": float(strength)} | judged)
+        rows.append({"strength": float(strength)} | judged(still, found["scores"]))
         columns.append(found["images"][:ROWS])
     return rows, np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
 

@@ -21,22 +21,23 @@ from nada_jax.models.blending import interpolate, restyle, transfer
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.photos.align import PIXELS
 from nada_jax.photos.paste import paste
+from nada_jax.portraits import inversions
+from nada_jax.portraits.settings import InversionSettings
+from nada_jax.portraits.subjects import Subject, inverted
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
-from nada_jax.tasks import invert
 from nada_jax.web import gallery
 from nada_jax.weights import domains, loading, native
 
-MEMORY = invert.MEMORY  # the remedy for a lack of it
-ENDINGS = (".npz", ".npy")  # of files with latents
-RESULTS = (*invert.RESULTS, "stylized/*.png", "stylize.html")
+MEMORY = inversions.MEMORY  # the remedy for a lack of it
+RESULTS = (*inversions.RESULTS, "stylized/*.png", "stylize.html")
 # What another command in the workdir may change: the latents that were found stay good.
 FREE = ("images", "latents", "overwrite", "batch_size", "generators", "strength", "paste")
 # Of a line in metrics.jsonl, what is not known from the inversion.
 OURS = ("image", "file", "sha256", "files", "domains", "pasted", "quad")
 
 
-class Settings(invert.Settings):
+class Settings(InversionSettings):
     """All of `configs/stylize.py`."""
 
     latents: str
@@ -61,26 +62,6 @@ class Domain(NamedTuple):
 
     generator: Generator
     strength: float
-
-
-class Subject(NamedTuple):
-    """An image that was found in the source.
-
-    Attributes:
-      item: its name and file.
-      codes: its latents, b = 1.
-      figures: of its inversion.
-      image: aligned [size, size, 3]; None where only latents are known.
-      tuned: the source, tuned for it, or None.
-      quad: the corners of the aligned image within the photograph [4, 2], or None.
-    """
-
-    item: Item
-    codes: Codes
-    figures: Mapping[str, Any]
-    image: np.ndarray | None = None
-    tuned: Generator | None = None
-    quad: np.ndarray | None = None
 
 
 def run(config: ConfigDict, workdir: Path) -> int:
@@ -118,7 +99,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
         "pasted": settings.paste,
     }
     items = (
-        per_image.listing(settings.latents, "latents", ENDINGS)
+        per_image.listing(settings.latents, "latents", latent_files.ENDINGS)
         if settings.latents
         else per_image.listing(settings.images)
     )
@@ -164,15 +145,11 @@ def subjects(
     faces = [face for item in known for face in faces_of(item, rows)]
     yield from (subject for _, subject in run.read_all(faces, read_again))
     if rest := [item for item in todo if item not in known]:
-        networks = invert.load(settings)
-        for item, aligned, found in invert.find(run, settings, networks, rest):
-            figures = {name: float(x[0]) for name, x in found.figures.items()}
-            tuned = None if found.tuned is None else found.tuned[0]
-            yield Subject(item, found.codes, figures, aligned.image, tuned, aligned.quad)
+        yield from inverted(run, settings, inversions.load(settings), rest)
 
 
 def faces_of(item: Item, rows: Collection[str]) -> list[Item]:
-    """An item and its further faces among the results; its own name last, which stands for all, as by `invert.find`."""
+    """An item and its further faces among the results, its own name last, as `inversions.find` has them."""
     further = [name for name in rows if name != item.name and is_of(name, {item.name})]
     return [dataclasses.replace(item, name=name) for name in (*further, item.name)]
 
@@ -200,7 +177,7 @@ def reread(run: ImageRun, item: Item, row: Mapping[str, Any], source: Generator)
     tuned = run.path(f"tuned/{item.name}.safetensors")
     figures = {name: x for name, x in row.items() if name not in OURS}
     quad = np.array(row["quad"]) if "quad" in row else None
-    return Subject(item, codes, figures, image, read_tuned(tuned, source), quad)
+    return Subject(item, codes, image, read_tuned(tuned, source), quad, figures)
 
 
 def read_latents(item: Item, source: Generator) -> Subject:
@@ -210,7 +187,7 @@ def read_latents(item: Item, source: Generator) -> Subject:
         raise UserError(f"{item.path} holds latents of {len(codes)} images; expected those of one")
     tuned = item.path.parent.parent / "tuned" / f"{item.path.stem}.safetensors"
     tuned = tuned if item.path.parent.name == "latents" else Path()
-    return Subject(item, codes, {}, tuned=read_tuned(tuned, source))
+    return Subject(item, codes, tuned=read_tuned(tuned, source))
 
 
 def read_tuned(path: Path, source: Generator) -> Generator | None:
@@ -304,7 +281,7 @@ def report(run: ImageRun, drawn_by: Sequence[str]) -> None:
         if row["pasted"]:
             whole = {f"{x}, photograph": f"stylized/{name}_{x}_photo.png" for x in row["domains"]}
             shown |= whole
-        figures = {x: row[x] for x in invert.FIGURES if x in row}
+        figures = {x: row[x] for x in inversions.FIGURES if x in row}
         paths = {label: run.path(file) for label, file in shown.items()}
         cards.append((name, figures, {label: x for label, x in paths.items() if x.is_file()}))
     page = run.write_text("stylize.html", gallery.page("Stylised images", cards))

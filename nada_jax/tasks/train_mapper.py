@@ -3,7 +3,6 @@
 import functools
 import time
 from pathlib import Path
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +18,12 @@ from nada_jax.models.clip import Clip
 from nada_jax.models.irse import Irse50
 from nada_jax.models.mapper import LEVELS, Mapper, MapperArchitecture
 from nada_jax.models.stylegan2 import Generator, draw_latents
+from nada_jax.portraits.measures import judged
+from nada_jax.portraits.settings import Clips, Identity, Source, Text
 from nada_jax.runs import plots
 from nada_jax.runs.grids import Samples
 from nada_jax.runs.training import Schedule, TrainingRun
-from nada_jax.settings import Count, NonNegative, Precision, Rule, Section, Seed, Truncation
+from nada_jax.settings import Count, NonNegative, Precision, Section, Seed, Truncation
 from nada_jax.weights import loading, native
 
 MEMORY = "lower batch_size or samples.count, or set precision=bfloat16"  # for a lack of it
@@ -34,39 +35,6 @@ RESULTS = (
 )  # fmt: skip
 TERMS = ("clip", "l2", "identity")
 TRAINED = -1  # label of what trains in every step
-
-
-class Weights(Section, name="generator"):
-    """The generator whose latents are edited; `config.generator`."""
-
-    weights: str
-
-
-class Clips(Section, name="clip"):
-    """The CLIPs that read the text; `config.clip`."""
-
-    models: Annotated[tuple[str, ...], Rule(bool, "at least one name")]
-    weights: Annotated[
-        tuple[float, ...], Rule(lambda x: all(0 < y < np.inf for y in x), "numbers above 0")
-    ]
-
-    def check(self) -> None:
-        """One weight for each model."""
-        good = len(self.weights) == len(self.models)
-        self.need(good, "weights", f"a number for each of the {len(self.models)} clip.models")
-
-
-class Text(Section, name="text"):
-    """What images show before and after the edit; `config.text`."""
-
-    source: str
-    target: str
-
-
-class Identity(Section, name="identity"):
-    """The network of loss.identity; `config.identity`."""
-
-    weights: str
 
 
 class MapperSettings(Section, name="mapper"):
@@ -99,7 +67,7 @@ class Settings(Schedule):
     seed: Seed
     batch_size: Count
     precision: Precision
-    generator: Weights
+    generator: Source
     clip: Clips
     judge: str
     text: Text
@@ -251,8 +219,7 @@ class Grid:
         rows = np.concatenate([self.source, edited])
         write = functools.partial(images.save_grid, rows, len(self.ws))
         self.run.draw(f"samples/step_{step:06d}.png", write)
-        change = after - self.before
-        return {"judged": float(change.mean()), "nearer": float((change > 0).mean())}
+        return judged(self.before, after)
 
 
 @jax.jit

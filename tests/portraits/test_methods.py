@@ -12,6 +12,7 @@ from nada_jax.latents.codes import Codes
 from nada_jax.latents.directions import Direction, DirectionArchitecture
 from nada_jax.latents.statistics import Statistics, StatisticsArchitecture
 from nada_jax.models.mapper import Mapper, MapperArchitecture
+from nada_jax.portraits import subjects
 from nada_jax.tasks import edit
 from nada_jax.weights import native
 
@@ -56,7 +57,7 @@ def row(workdir):
 
 def start(generator):
     """The latent of seed 1."""
-    return Codes(ws=edit._latent(generator, np.uint32(1), 0.7))
+    return Codes(ws=subjects._latent(generator, np.uint32(1), 0.7))
 
 
 def assert_drawn(path, expected, generator):

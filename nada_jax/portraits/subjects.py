@@ -1,0 +1,168 @@
+"""What is edited or redrawn: images, files of latents or seeds, each as latents with a name."""
+
+import collections
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nada_jax.errors import UserError
+from nada_jax.latents import codes as latent_files
+from nada_jax.latents.codes import Codes
+from nada_jax.latents.projection import Networks
+from nada_jax.models.stylegan2 import Generator
+from nada_jax.portraits import inversions
+from nada_jax.portraits.settings import Clips, InversionSettings
+from nada_jax.runs import per_image
+from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.settings import SEEDS, Truncation
+
+MEAN = Item("mean")  # where the mode "free" starts
+
+
+class Subjects(InversionSettings):
+    """What is edited, and what every edit needs: fields of `configs/edit.py` beside those of `configs/invert.py`."""
+
+    latents: str
+    seeds: tuple[int, ...]
+    truncation: Truncation
+    clip: Clips
+
+    def check(self) -> None:
+        """There is one kind of subjects."""
+        if len(given := self.given) > 1:
+            raise UserError(f"{' and '.join(given)} are set; expected one of them")
+        good = all(seed in SEEDS for seed in map(int, self.seeds))
+        self.need(good, "seeds", "whole numbers in 0..2^32 - 1")
+
+    @property
+    def inverts(self) -> bool:
+        """Whether the subjects are images, whose latents have to be found."""
+        return not self.latents and not self.seeds
+
+    @property
+    def given(self) -> list[str]:
+        """The fields that name subjects."""
+        return [name for name in ("images", "latents", "seeds") if getattr(self, name)]
+
+
+class Subject(NamedTuple):
+    """An image by its latents, and what is known beside them.
+
+    Attributes:
+      item: its name and file.
+      codes: its latents, b = 1.
+      image: as it was given, aligned [size, size, 3]; None where only latents are known.
+      tuned: the generator that was tuned for this image alone, or None.
+      quad: the corners of the aligned image within the photograph [4, 2], or None.
+      figures: of its inversion.
+    """
+
+    item: Item
+    codes: Codes
+    image: np.ndarray | None = None
+    tuned: Generator | None = None
+    quad: np.ndarray | None = None
+    figures: Mapping[str, Any] = MappingProxyType({})
+
+
+def listing(settings: Subjects, generator: Generator) -> list[Item]:
+    """The subjects of the config, most of them not yet read.
+
+    Raises:
+      UserError: there are none, or a field that names them is wrong.
+    """
+    if settings.seeds:
+        return [Item(f"seed_{int(seed):04d}") for seed in dict.fromkeys(settings.seeds)]
+    if not settings.latents:
+        return per_image.listing(settings.images or "avatars")
+    items = []
+    for item in per_image.listing(settings.latents, "latents", latent_files.ENDINGS):
+        try:
+            count = len(latent_files.read(item.path, generator, "latents"))
+        except UserError:  # it is named when its turn comes
+            count = 1
+        names = [item.name] if count == 1 else [f"{item.name}_{i}" for i in range(count)]
+        items += [Item(name, item.path) for name in names]
+    counts = collections.Counter(item.name for item in items)
+    if twice := [name for name, n in counts.items() if n > 1]:
+        raise UserError(
+            f"latents={settings.latents!r} holds two of the name {twice[0]!r}; expected names of their own"
+        )
+    return items
+
+
+def gather(
+    run: ImageRun, settings: Subjects, networks: Networks, todo: Sequence[Item]
+) -> Iterator[Subject]:
+    """Reads, draws or inverts what is to be edited, of `listing`; what cannot be read is skipped."""
+    generator = networks.generator
+    if settings.seeds:
+        for item in todo:
+            seed = np.uint32(item.name.removeprefix("seed_"))
+            yield Subject(item, Codes(ws=_latent(generator, seed, settings.truncation)))
+    elif settings.latents:
+        names = [item.name for item in run.items]
+        first = {item.path: names.index(item.name) for item in reversed(run.items)}
+
+        def read(item: Item) -> Codes:
+            row = names.index(item.name) - first[item.path]
+            return latent_files.read(item.path, generator, "latents")[row : row + 1]
+
+        yield from itertools.starmap(Subject, run.read_all(todo, read))
+    elif todo == [MEAN]:
+        yield Subject(MEAN, Codes(ws=generator.broadcast(generator.latent_avg[None])))
+    else:
+        yield from inverted(run, settings, networks, todo)
+
+
+def inverted(
+    run: ImageRun, settings: InversionSettings, networks: Networks, todo: Sequence[Item]
+) -> Iterator[Subject]:
+    """Inverts images; see `inversions.find`."""
+    for item, aligned, found in inversions.find(run, settings, networks, todo):
+        tuned = None if found.tuned is None else found.tuned[0]
+        figures = {name: float(x[0]) for name, x in found.figures.items()}
+        yield Subject(item, found.codes, aligned.image, tuned, aligned.quad, figures)
+
+
+@jax.jit
+def _latent(generator: Generator, seed: jax.Array, truncation: float) -> jax.Array:
+    """ws [1, l, w_dim] of a seed, the same as that of `configs/sample.py`."""
+    z = jax.random.normal(jax.random.key(seed), (1, generator.architecture.z_dim))
+    return generator.broadcast(generator.truncate(generator.map(z), truncation))
+
+
+def batched(stream: Iterator[Subject], size: int) -> Iterator[list[Subject]]:
+    """Up to `size` subjects at once whose latents are of one kind and which one generator draws."""
+    batch: list[Subject] = []
+    for subject in stream:
+        fits = not batch or (
+            jax.tree.structure(subject.codes) == jax.tree.structure(batch[0].codes)
+            and subject.tuned is batch[0].tuned
+        )
+        if len(batch) == size or not fits:
+            yield batch
+            batch = []
+        batch.append(subject)
+    if batch:
+        yield batch
+
+
+def join(parts: Sequence[Codes]) -> Codes:
+    """Latents of several images as one batch."""
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+
+@jax.jit
+def _draw(generator: Generator, latents: Codes) -> jax.Array:
+    return latents.draw(generator)
+
+
+def draw(generator: Generator, latents: Codes) -> np.ndarray:
+    """Images [b, size, size, 3]."""
+    return np.asarray(_draw(generator, latents))

