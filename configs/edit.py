@@ -3,7 +3,7 @@
     python main.py --config=configs/edit.py --config.edit.text="a person with blue hair"      # six portraits that ship
     python main.py --config=configs/edit.py --config.images=photo.jpg --config.edit.text="a smiling person"
     python main.py --config=configs/edit.py --config.seeds="(1,2,3)" --config.edit.text="a person with glasses"
-    python main.py --config=configs/edit.py --config.latents=runs/invert/latents --config.generators="('sketch.safetensors',)"
+    python main.py --config=configs/edit.py --config.latents=runs/invert/latents --config.generators="('sketch',)"
     python main.py --config=configs/edit.py --config.edit.method=directions --config.edit.strengths="(3,-2)" \
         --config.edit.directions="('runs/red/direction.safetensors','runs/glasses/direction.safetensors')"
 
@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.latents = ""  # or a file or folder of latents (.npz), as configs/invert.py writes them
     config.seeds = ()  # or seeds, such as (1, 2, 3)
     config.truncation = 0.7  # of the latents of seeds
-    config.generators = ()  # further ones, such as adapted ones, that draw the same before and after
+    config.generators = ()  # adapted ones, as of configs/stylize.py, that draw the same before and after
     config.invert.method = "encoder"  # instant, and latents that are easy to edit
 
     config.clip = ConfigDict()  # that reads the text

@@ -15,6 +15,7 @@ import numpy as np
 
 from nada_jax.errors import UserError
 from nada_jax.latents.codes import Codes, style_widths
+from nada_jax.models.blending import restyle
 from nada_jax.models.stylegan2 import Generator
 
 # Of the penalty of a fit, in mean variances of a latent. Fits to half of 2,048 scores correlate with the other half by 0.38
@@ -173,10 +174,13 @@ def carry(edited: Codes, start: Codes, source: Generator, adapted: Generator) ->
       adapted: shall draw the edit.
 
     Returns:
-      What it shall draw: `edited`, where that is in W+, or where `start` is in StyleSpace.
+      What it shall draw: `edited`, where that is in W+. Where `start` is in StyleSpace, the adapted generator's own
+      styles are unknown; see `restyle`.
     """
-    if edited.styles is None or start.ws is None:
+    if edited.styles is None:
         return edited
+    if start.ws is None:
+        return edited.replace(styles=restyle(edited.styles, source, adapted))
     before, own = source.styles(start.ws), adapted.styles(start.ws)
     return edited.replace(styles={k: own[k] + x - before[k] for k, x in edited.styles.items()})
 

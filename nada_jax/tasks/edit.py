@@ -16,13 +16,12 @@ from nada_jax.latents.codes import Codes
 from nada_jax.latents.inversion import METHODS as METHODS_OF_INVERSION
 from nada_jax.latents.projection import Networks
 from nada_jax.models.blending import transfer
-from nada_jax.models.stylegan2 import Generator
 from nada_jax.portraits import inversions, measures
 from nada_jax.portraits.methods import METHODS, EditSettings
 from nada_jax.portraits.subjects import MEAN, Subject, batched, draw, gather, join, listing
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
-from nada_jax.weights import loading
+from nada_jax.weights import domains
 
 MEMORY = inversions.MEMORY  # the remedy for a lack of it
 SIDE = 256  # pixels, at least, of an image in a strip
@@ -65,7 +64,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
 def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[Item]) -> None:
     """Edits within the workdir that the run holds; see `run`."""
     generator, label = networks.generator, settings.label
-    others = load_others(settings, generator)
+    others = domains.load(settings.generators, generator, settings.generator.weights)
     method = METHODS[settings.edit.method]
     change = method.load(settings, generator)
     measure = measures.load_measures(networks, settings.judge, settings.text)
@@ -82,7 +81,7 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
             rows = np.minimum(np.arange(size), len(batch) - 1)
             edited, figures = change(own, start[rows], progress.advance)
             drawn = {"": (draw(own, start[rows]), draw(own, edited))}
-            for other, adapted in others.items():
+            for other, (adapted, _) in others.items():
                 if own is not generator:
                     adapted = transfer(adapted, generator, own)
                 moved = directions.carry(edited, start[rows], own, adapted)
@@ -113,25 +112,6 @@ def _described(name: str, numbers: Mapping[str, float]) -> str:
     if "clip_after" in numbers:
         gained = f", cosine to the text {numbers['clip_before']:.3f} -> {numbers['clip_after']:.3f}"
     return f"{name}: changed by {numbers['mse']:.4f} (mse){gained}"
-
-
-def load_others(settings: Settings, generator: Generator) -> dict[str, Generator]:
-    """The further generators, by a name for files; UserError if one cannot draw the latents of the first."""
-    others = {}
-    for weights in settings.generators:
-        other = loading.load_generator(weights, precision=settings.precision, field="generators")
-        if other.architecture != generator.architecture:
-            raise UserError(
-                f"generators has {weights!r}, which differs in architecture from generator.weights="
-                f"{settings.generator.weights!r}; expected generators adapted from it"
-            )
-        path = Path(weights)
-        # Runs call their file generator.safetensors; then the folder bears the name.
-        name = path.parent.name if path.stem == "generator" else path.stem
-        while name in others:
-            name += "_"
-        others[name] = other
-    return others
 
 
 def write(

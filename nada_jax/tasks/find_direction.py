@@ -80,7 +80,7 @@ def _by_images(settings: "Settings", models: Models) -> tuple[Direction, dict[st
     """The difference of the mean latents of two folders, or that of samples which CLIP scores by them."""
     if not settings.encoder.weights:
         return _by_samples(settings, models)
-    encoder = loading.load_model(Encoder, settings.encoder.weights, field="encoder.weights")
+    encoder = loading.load_encoder(settings.encoder.weights, field="encoder.weights")
     generator, found = models.generator, {}
     for field in ("source_images", "target_images"):
         stream = images.stream(

@@ -52,7 +52,7 @@ def test_seeds_are_edited_and_resumed(config, tmp_path, tiny_file, capsys):
     assert names == {"config.json", "metrics.jsonl"} | {
         name.format(x)
         for x in subjects
-        for name in ("edited/{}.png", "edited/{}_nada_sketch.png", "latents/{}.npz", "strips/{}.png")
+        for name in ("edited/{}.png", "edited/{}_sketch.png", "latents/{}.npz", "strips/{}.png")
     }  # fmt: skip
     first = rows(tmp_path / "run")["seed_0001"]
     assert {"clip_before", "clip_after", "l2", "mse", "seconds", "edit", "text"} <= first.keys()
@@ -115,7 +115,7 @@ def test_the_free_mode_starts_from_the_mean(config, tmp_path):
         ({"edit.method": "magic"}, "edit.method is 'magic'; expected one of optimize"),
         ({"edit.view": "official"}, "needs images in multiples of 32 pixels"),
         ({"clip.weights": (1.0, 2.0)}, "clip.weights is"),
-        ({"generators": ("avatar64",)}, "generators has 'avatar64', which differs in architecture"),
+        ({"generators": ("avatar64",)}, "generators has 'avatar64', whose architecture"),
         ({"seeds": (), "latents": "nowhere"}, "latents='nowhere' does not exist"),
     ],
 )
