@@ -27,7 +27,7 @@ SMALL = {
     "align": ({"size": 32}, "aligned/*.png"),
     "stylize": (
         {"invert.steps": 1, "invert.method": "w+", "lpips.weights": "", "invert.l2": 1.0}
-        | {"generators": ("avatar64",)},
+        | {"generators": ("avatar64",), "judge": ""},
         "stylized/*.png",
     ),
     "edit": (

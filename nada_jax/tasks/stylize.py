@@ -103,11 +103,24 @@ def run(config: ConfigDict, workdir: Path) -> int:
         if settings.latents
         else per_image.listing(settings.images)
     )
+    check_names([item.name for item in items], drawn_by)
     with ImageRun(config, workdir, items, results=RESULTS, free=FREE) as run:
         for subject in subjects(run, settings, source, run.todo(facts)):
             stylize(run, settings, source, drawn_by, subject, facts)
         report(run, list(drawn_by))
         return run.exit_code()
+
+
+def check_names(names: Sequence[str], drawn_by: Collection[str]) -> None:
+    """Makes sure that no two results have one name, as of "a" in the domain "b_c" and "a_b" in "c"; UserError."""
+    held: dict[str, str] = {}
+    for name, domain in itertools.product(names, drawn_by):
+        for file in (f"{name}_{domain}", f"{name}_{domain}_photo"):
+            # As file systems compare that ignore case.
+            if (other := held.setdefault(file.casefold(), name)) != name:
+                raise UserError(
+                    f"images has {other!r} and {name!r}, which would both become stylized/{file}.png; rename one of them"
+                )
 
 
 # -- What is drawn -------------------------------------------------------------------------------------

@@ -121,12 +121,7 @@ def edit(models: Models, batch: int, device: str) -> Work:
     text = jax.random.normal(jax.random.key(3), (1, clip.dim))
     text /= jnp.linalg.norm(text)
     guides = editing.Guides((clip.without_texts(),), (1.0,))
-    context = editing._prepare(generator, guides, Codes(ws=ws), "w+")
-    context = context.replace(
-        texts=(jnp.broadcast_to(text, (batch, clip.dim)),),
-        l2=jnp.full(batch, L2, jnp.float32),
-        identity=jnp.zeros(batch),
-    )
+    context = editing.prepare(generator, guides, Codes(ws=ws), (text,), "w+", l2=L2, identity=0.0)
     official, _ = to_official(generator, "the generator")
     official = _tensors(official, device)
     guide = _guide(clip, Targets(text[0], text[0], text[0], None), device)
@@ -134,7 +129,7 @@ def edit(models: Models, batch: int, device: str) -> Work:
     def twin(steps: int) -> Edit:
         return Edit(official, guide, torch.tensor(np.array(ws[:1])), L2, steps)
 
-    return Work(editing._descent("w+", "proper"), context.variables, context, twin)
+    return Work(editing.descent_of("w+", "proper"), context.variables, context, twin)
 
 
 WORK = {"projector": projector, "edit": edit}

@@ -1,5 +1,7 @@
 """StyleCLIP's latent optimisation: the official numbers, and what edits do to images."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,8 +40,9 @@ def test_the_official_image_path_and_loss_match(official_clip, reference, assert
     assert_close(1 - features @ text.T, reference["styleclip_loss"])
 
 
+@pytest.mark.slow
 def test_the_first_six_of_forty_steps_match(
-    official_clip, golden, golden_weights, reference, assert_close
+    full_compile, official_clip, golden, golden_weights, reference, assert_close
 ):
     table, seed = golden("shapes_styleclip.json"), int(reference["seed"])
     weights = golden_weights(table["generator 64 cm2"], seed + 10)
@@ -61,7 +64,7 @@ def test_the_first_six_of_forty_steps_match(
         keys = jax.random.split(jax.random.key(0), 1)
         state, figures = descent._advance(one, state, context, peaks, totals, keys, stop)
         losses.append([float(figures[name][0]) for name in ("loss", "clip", "l2", "identity")])
-    assert_close(np.asarray(losses)[:, 0], reference["edit_losses_total_clip_l2_id"][:, 0])
+    assert_close(np.asarray(losses), reference["edit_losses_total_clip_l2_id"], 1e-3)
     assert_close(state.variables, reference["edit_w_after_6_of_40"], 1e-3)
 
 
@@ -83,7 +86,7 @@ def red_hair():
     z = jax.random.normal(jax.random.key(0), (32, generator.architecture.z_dim))
     ws = generator.broadcast(generator.truncate(generator.map(z), 0.7))
     start = Codes(ws=jnp.concatenate([ws[:count] for count in COUNTS.values()]))
-    quick = jax.config.jax_disable_most_optimizations
+    quick = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
     jax.config.update("jax_disable_most_optimizations", False)  # for many steps, as `full_compile`
     edited, _, _ = editing.edit(
         generator,

@@ -103,27 +103,38 @@ def test_every_image_is_drawn_in_every_domain(config, sketch, tiny_file, tmp_pat
 def test_other_domains_are_drawn_from_the_latents_that_are_there(
     config, sketch, tiny_file, tmp_path, monkeypatch, capsys
 ):
-    image = {"images": str(ASSETS / "avatars" / "avatar_03.png")}
+    photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    image = {"images": str(tmp_path / "a.png"), "align.mode": "crop", "align.crop": (24, 8, 72, 56)}
     run = tmp_path / "run"
     assert stylize.run(config(**image), run) == 0
-    before = rows(run)["avatar_03"]
-    full = pixels(run / "stylized/avatar_03_sketch.png")
+    before = rows(run)["a"]
+    full = pixels(run / "stylized/a_sketch.png")
     monkeypatch.setattr(stylize.inversions, "find", None)  # nothing may be inverted again
     monkeypatch.setattr(stylize.inversions, "load", None)
     assert stylize.run(config(**image), run) == 0
     assert "1 of 1 are done already" in capsys.readouterr().out
-    fields = image | {"generators": (str(sketch), str(tiny_file)), "strength": (0.5,)}
+    fields = image | {
+        "generators": (str(sketch), str(tiny_file)),
+        "strength": (0.5,),
+        "paste": True,
+    }
     assert stylize.run(config(**fields), run) == 0
     assert "1 of 1 were inverted before" in capsys.readouterr().out
-    after = rows(run)["avatar_03"]
+    after = rows(run)["a"]
     assert after["mse"] == before["mse"] and set(after["domains"]) == {"sketch", "tiny"}
-    half = pixels(run / "stylized/avatar_03_sketch.png")
-    none = pixels(run / "reconstructions/avatar_03.png")
+    half = pixels(run / "stylized/a_sketch.png")
+    none = pixels(run / "reconstructions/a.png")
     assert 0 < np.abs(half - none).sum() < np.abs(full - none).sum()
+    pasted = pixels(run / "stylized/a_sketch_photo.png")
+    assert pasted.shape == photo.shape and np.abs(pasted[8:56, 24:72] - photo[8:56, 24:72]).any()
+    np.testing.assert_array_equal(pasted[:, :23], photo[:, :23])  # beside the crop
+    # Photograph, aligned, reconstruction, two domains.
+    assert pixels(run / "strips/a.png").shape[1] == 5 * 260 - 4
     # The recipe is run again.
     shutil.copy(tiny_file, sketch)
     assert stylize.run(config(**fields), run) == 0
-    np.testing.assert_array_equal(pixels(run / "stylized/avatar_03_sketch.png"), none)
+    np.testing.assert_array_equal(pixels(run / "stylized/a_sketch.png"), none)
     with pytest.raises(UserError, match=r"invert.steps was 2 and is 3.*overwrite=True"):
         stylize.run(config(**fields, **{"invert.steps": 3}), run)
 
@@ -178,3 +189,11 @@ def test_further_faces_of_a_photograph_are_drawn_again_too():
     item = Item("a", Path("a.png"))
     rows = ("a_2", "a_3", "a", "a_b", "b", "ab_2")
     assert [face.name for face in stylize.faces_of(item, rows)] == ["a_2", "a_3", "a"]
+
+
+def test_two_results_of_one_name_are_refused():
+    stylize.check_names(["a", "a_2", "b"], ["sketch", "joker"])
+    with pytest.raises(
+        UserError, match=r"'a' and 'a_B', which would both become stylized/a_B_c\.png"
+    ):
+        stylize.check_names(["a", "a_B"], ["c", "b_c"])
