@@ -25,10 +25,10 @@ def config(tiny_file, narrow_networks):
     def make(**fields):
         result = configs.get_config()
         small = {
-            "steps": 6, "batch_size": 4, "log_every": 2, "checkpoint_every": 3, "sample_every": 6,
+            "steps": 80, "batch_size": 4, "log_every": 20, "checkpoint_every": 40, "sample_every": 80,
             "generator.weights": str(tiny_file), "encoder.stem": 4, "encoder.widths": (4, 6),
             "encoder.reduction": 2, "encoder.head_width": 5, "optimizer.warmup": 0, "optimizer.decay": 0,
-            "optimizer.lr": 0.02, "samples.count": 2, "held_out": 5,
+            "optimizer.lr": 0.01, "ema": 5.0, "samples.count": 2, "held_out": 5,
             "lpips.weights": str(narrow_networks["vgg"]),
         }  # fmt: skip
         result.update_from_flattened_dict(small | fields)
@@ -60,13 +60,19 @@ def test_a_training_writes_an_encoder_and_what_it_measured(trained, tiny_generat
     again, figures = reconstruct(encoder, tiny_generator, None, drawn)
     assert again.shape == drawn.shape and set(figures) == {"mse"}
     found = rows(trained)
-    assert [row["step"] for row in found] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in found] == list(range(1, 81))
     assert {"latent", "l2", "lpips", "delta", "norm"} <= found[0].keys()
     assert found[-1]["held_out_mse"] > 0 and found[-1]["held_out_lpips"] > 0
 
 
+def test_the_loss_falls(trained):
+    for name in ("loss", "latent", "l2"):
+        values = [row[name] for row in rows(trained)]
+        assert np.mean(values[-20:]) < 0.9 * np.mean(values[:20]), name
+
+
 def test_a_resumed_training_is_the_one_that_was_not_interrupted(trained, config, tmp_path):
-    assert train_encoder.run(config(steps=3, sample_every=3), tmp_path) == 0
+    assert train_encoder.run(config(steps=40, sample_every=40), tmp_path) == 0
     assert train_encoder.run(config(), tmp_path) == 0
     again = [
         {k: v for k, v in row.items() if not k.startswith("held_out")} for row in rows(tmp_path)
