@@ -57,7 +57,7 @@ class DirectionArchitecture:
             if set(shapes) == {space}:
                 return cls(space, tuple(shapes[space]))
         names = [f"conv_{i}" for i in range(len(shapes))]
-        if set(shapes) != set(names):
+        if not names or set(shapes) != set(names):
             raise UserError(f"not a direction: it has {', '.join(shapes) or 'nothing'}")
         return cls("style", tuple(int(shapes[name][0]) for name in names))
 

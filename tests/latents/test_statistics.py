@@ -65,7 +65,7 @@ def test_effects_are_unit_mean_changes_of_the_feature_when_one_channel_moves(dee
     all_styles = deep.styles(ws)
     draw = jax.jit(lambda styles: eye.embed_images(deep.synthesize_styles(styles), True))
     for layer, channel in (("conv_2", 1), ("conv_10", 0)):
-        spread = np.std(all_styles[layer][:, channel])
+        spread = float(np.std(all_styles[layer][:, channel]))
         assert found.spreads[layer][channel] == pytest.approx(spread, rel=1e-4)
         changes = []
         for i in range(2):
