@@ -107,6 +107,8 @@ def _parse(arrays: Mapping[str, np.ndarray], generator: Generator) -> Codes:
     if name is None:
         raise UserError(f"it has {', '.join(arrays) or 'nothing'}; expected an array ws or styles")
     x = arrays[name]
+    if not x.size:
+        raise UserError(f"{name} has the shape {x.shape}, which holds no latents")
     sizes = generator.architecture.noise_sizes()
     noise = {k: arrays[NOISE + k][None] for k in sizes if NOISE + k in arrays}
     for layer, map_ in noise.items():
@@ -127,6 +129,10 @@ def _parse(arrays: Mapping[str, np.ndarray], generator: Generator) -> Codes:
     if x.ndim != 3 or x.shape[-1] != w_dim or x.shape[1] not in (1, layers):
         raise UserError(
             f"{name} has the shape {arrays[name].shape}; the generator expects [{layers}, {w_dim}]"
+        )
+    if noise and len(x) > 1:
+        raise UserError(
+            f"{NOISE}{next(iter(noise))} is of one image, and {name} has {len(x)}; expected one image in a file"
         )
     return Codes(ws=np.broadcast_to(x, (len(x), layers, w_dim)), noise=noise)
 

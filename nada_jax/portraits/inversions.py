@@ -5,7 +5,7 @@ import functools
 import itertools
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -75,8 +75,7 @@ def find(
       one image, the second is the item NAME_2, and so on; NAME itself comes last, so that it stands for all when a
       run is resumed.
     """
-    side, taken = networks.generator.size, {item.name.casefold() for item in run.items}
-    read = functools.partial(_faces, settings=settings.align, side=side, taken=taken)
+    read = functools.partial(_faces, run, settings=settings.align, side=networks.generator.size)
     faces = itertools.chain.from_iterable(found for _, found in run.read_all(items, read))
     count = -(-len(items) // settings.batch_size)
     size = -(-len(items) // count)  # of equal batches, so that few rows fill up the last
@@ -84,7 +83,8 @@ def find(
     with Progress(count * steps, done=0, every=50, silent=not steps) as progress:
         while batch := list(itertools.islice(faces, size)):
             names = ", ".join(item.name for item, _ in batch)
-            progress.say(f"images {done + 1}-{done + len(batch)}: {names}")
+            last = f"s {done + 1}-{done + len(batch)}" if len(batch) > 1 else f" {done + 1}"
+            progress.say(f"image{last}: {names}")
             # Tuning may end before its last step, and there may be more faces than images.
             progress.expect(progress.step + max(count - done // size, 1) * steps)
             began = time.perf_counter()
@@ -99,18 +99,14 @@ def find(
                 yield item, image, one.measured(seconds=seconds)
 
 
-def _faces(
-    item: Item, settings: Align, side: int, taken: Collection[str]
-) -> list[tuple[Item, Aligned]]:
+def _faces(run: ImageRun, item: Item, settings: Align, side: int) -> list[tuple[Item, Aligned]]:
     """The faces of an image, with names of their own, the first one last."""
     named = []
     for i, face in enumerate(align_photo(item.path, settings, side), 1):
-        name = item.name if i == 1 else f"{item.name}_{i}"
-        if i > 1 and name.casefold() in taken:
-            raise UserError(
-                f"{item.path}: one of its faces would be {name}, which is another image; rename one of the two"
-            )
-        named.append((dataclasses.replace(item, name=name), face))
+        further = dataclasses.replace(item, name=f"{item.name}_{i}", face_of=item.name)
+        if i > 1:
+            run.check_name(further)
+        named.append((further if i > 1 else item, face))
     return named[::-1]
 
 

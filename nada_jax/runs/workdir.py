@@ -147,7 +147,11 @@ class Run:
         if jax.process_index() == 0 and self.earlier is not None:
             print(f"overwrite: the earlier run in {self.directory} is deleted", flush=True)
         # config.json goes last: without it, what is left by a run killed here would be of no run.
-        self.delete([*self.written(), self.path("config.json")])
+        self.delete([*self.earlier_results(), self.path("config.json")])
+
+    def earlier_results(self) -> list[Path]:
+        """What an earlier run has written, but for config.json."""
+        return self.written()
 
     def begin(self) -> None:
         """Writes config.json: from now on the workdir is this run's."""

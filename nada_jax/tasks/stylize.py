@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +33,8 @@ RESULTS = (*inversions.RESULTS, "stylized/*.png", "stylize.html")
 # What another command in the workdir may change: the latents that were found stay good.
 FREE = ("images", "latents", "overwrite", "batch_size", "generators", "strength", "paste")
 # Of a line in metrics.jsonl, what is not known from the inversion.
-OURS = ("image", "file", "sha256", "files", "domains", "pasted", "quad")
+OURS = ("image", "file", "face_of", "sha256", "files", "older", "domains", "pasted", "quad")
+CAPTIONS = ("photograph", "aligned", "reconstruction")  # of a strip, beside the domains
 
 
 class Settings(InversionSettings):
@@ -113,14 +113,24 @@ def run(config: ConfigDict, workdir: Path) -> int:
 
 def check_names(names: Sequence[str], drawn_by: Collection[str]) -> None:
     """Makes sure that no two results have one name, as of "a" in the domain "b_c" and "a_b" in "c"; UserError."""
-    held: dict[str, str] = {}
+    if taken := [domain for domain in drawn_by if domain in CAPTIONS]:
+        raise UserError(
+            f"generators has {taken[0]!r}, as strips call an image that no domain draws; rename its folder or file"
+        )
+    held: dict[str, tuple[str, str]] = {}
     for name, domain in itertools.product(names, drawn_by):
         for file in (f"{name}_{domain}", f"{name}_{domain}_photo"):
             # As file systems compare that ignore case.
-            if (other := held.setdefault(file.casefold(), name)) != name:
-                raise UserError(
-                    f"images has {other!r} and {name!r}, which would both become stylized/{file}.png; rename one of them"
-                )
+            theirs, other = held.setdefault(file.casefold(), (name, domain))
+            if (theirs, other) == (name, domain):
+                continue
+            field, pair = (
+                ("images", (theirs, name)) if theirs != name else ("generators", (other, domain))
+            )
+            raise UserError(
+                f"{field} has {pair[0]!r} and {pair[1]!r}, which would both become stylized/{file}.png; rename one of "
+                "them"
+            )
 
 
 # -- What is drawn -------------------------------------------------------------------------------------
@@ -135,7 +145,11 @@ def subjects(
         yield from (subject for _, subject in run.read_all(todo, read))
         return
     rows = {row["image"]: row for row in run.earlier_rows}
-    known = [item for item in todo if is_found(run, item, rows.get(item.name, {}))]
+    known = [
+        item
+        for item in todo
+        if all(is_found(run, face, rows.get(face.name, {})) for face in faces_of(item, rows))
+    ]
     if known:
         print(f"{len(known)} of {len(todo)} were inverted before", flush=True)
 
@@ -148,15 +162,10 @@ def subjects(
         yield from inverted(run, settings, inversions.load(settings), rest)
 
 
-def faces_of(item: Item, rows: Collection[str]) -> list[Item]:
+def faces_of(item: Item, rows: Mapping[str, Mapping[str, Any]]) -> list[Item]:
     """An item and its further faces among the results, its own name last, as `inversions.find` has them."""
-    further = [name for name in rows if name != item.name and is_of(name, {item.name})]
-    return [dataclasses.replace(item, name=name) for name in (*further, item.name)]
-
-
-def is_of(name: str, items: Collection[str]) -> bool:
-    """Whether a result is that of an item, or of a further face of it: NAME_2 and so on."""
-    return name in items or re.sub(r"_\d+$", "", name) in items
+    further = [name for name, row in rows.items() if row.get("face_of") == item.name]
+    return [*(dataclasses.replace(item, name=x, face_of=item.name) for x in further), item]
 
 
 def is_found(run: ImageRun, item: Item, row: Mapping[str, Any]) -> bool:
@@ -270,7 +279,7 @@ def stylize(
 def report(run: ImageRun, drawn_by: Sequence[str]) -> None:
     """Writes the page of all images that are done, and says where to look."""
     names = {item.name for item in run.items}
-    rows = [row for row in run.earlier_rows if is_of(row["image"], names)]
+    rows = [row for row in run.earlier_rows if row.get("face_of", row["image"]) in names]
     if not rows:
         return
     cards = []

@@ -43,6 +43,11 @@ def test_latents_of_other_programs_are_read(name, shape, tiny_generator, tmp_pat
         ({"styles": np.ones(3)}, "styles has the shape (3,)"),
         ({"z": np.ones((6, 8))}, "it has z; expected an array ws or styles"),
         ({"ws": np.asarray(["a"])}, "ws does not consist of numbers"),
+        ({"ws": np.ones((0, 6, 8))}, "ws has the shape (0, 6, 8), which holds no latents"),
+        (
+            {"ws": np.ones((3, 6, 8)), "noise_conv_0": np.ones((4, 4))},
+            "noise_conv_0 is of one image, and ws has 3",
+        ),
         (
             {"ws": np.ones((6, 8)), "noise_conv_0": np.ones((3, 3))},
             "noise_conv_0 has the shape (3, 3)",

@@ -187,7 +187,15 @@ def test_a_damaged_file_of_latents_is_skipped(config, tmp_path):
 
 def test_further_faces_of_a_photograph_are_drawn_again_too():
     item = Item("a", Path("a.png"))
-    rows = ("a_2", "a_3", "a", "a_b", "b", "ab_2")
+    # a_4 and b_2 are images of their own.
+    rows = {
+        "a_2": {"face_of": "a"},
+        "a_3": {"face_of": "a"},
+        "a": {},
+        "a_4": {},
+        "b": {},
+        "b_2": {},
+    }
     assert [face.name for face in stylize.faces_of(item, rows)] == ["a_2", "a_3", "a"]
 
 
@@ -197,3 +205,7 @@ def test_two_results_of_one_name_are_refused():
         UserError, match=r"'a' and 'a_B', which would both become stylized/a_B_c\.png"
     ):
         stylize.check_names(["a", "a_B"], ["c", "b_c"])
+    with pytest.raises(UserError, match=r"generators has 'sketch' and 'sketch_photo', which would"):
+        stylize.check_names(["a"], ["sketch", "sketch_photo"])
+    with pytest.raises(UserError, match=r"generators has 'reconstruction'.*rename its folder"):
+        stylize.check_names(["a"], ["sketch", "reconstruction"])
