@@ -84,7 +84,8 @@ def find(
     with Progress(count * steps, done=0, every=50, silent=not steps) as progress:
         while batch := list(itertools.islice(faces, size)):
             names = ", ".join(item.name for item, _ in batch)
-            progress.say(f"images {done + 1}-{done + len(batch)}: {names}")
+            last = f"s {done + 1}-{done + len(batch)}" if len(batch) > 1 else f" {done + 1}"
+            progress.say(f"image{last}: {names}")
             # Tuning may end before its last step, and there may be more faces than images.
             progress.expect(progress.step + max(count - done // size, 1) * steps)
             began = time.perf_counter()

@@ -87,7 +87,7 @@ def test_a_run_goes_on_where_it_was_left(done, config, capsys):
     (workdir / "strips" / "b.png").unlink()
     assert invert.run(config(), workdir) == 2
     out, err = capsys.readouterr()
-    assert "2 of 4 are done already" in out and "images 1-1: b" in out
+    assert "2 of 4 are done already" in out and "image 1: b" in out
     assert "skipped broken" in err
     assert (workdir / "latents" / "a.npz").stat().st_mtime_ns == before
     assert rows(workdir).keys() == set(NAMES)
