@@ -1,7 +1,8 @@
 """Faces of photographs, cut out and turned as those of FFHQ, which face generators and encoders expect.
 
     python main.py --config=configs/align.py --config.images=photo.jpg
-    python main.py --config=configs/align.py --config.images=photos --config.align.faces=all --config.size=256
+    python main.py --config=configs/align.py --config.images=my_photos/ --config.align.faces=all --config.size=256 \\
+        --workdir=runs/faces
 
 Expected: aligned/NAME.png for each image (further faces of it as NAME_2.png, ...), and align.html, which shows all of them
 beside the photographs with what was found. One to two seconds of one core for an image of 12 megapixels. The

@@ -1,7 +1,7 @@
 """Finds the latents from which a generator draws given images, so that they can be edited and stylised.
 
     python main.py --config=configs/invert.py                                  # six portraits that ship
-    python main.py --config=configs/invert.py --config.images=portraits/ --config.invert.method=encoder
+    python main.py --config=configs/invert.py --config.images=my_photos/ --config.invert.method=encoder --workdir=runs/mine
     python main.py --config=configs/invert.py:ffhq --config.images=photo.jpg --config.invert.method=pti
 
 Expected: strips/NAME.png, each image beside its reconstruction, and latents/NAME.npz, which other tasks read. Which

@@ -123,8 +123,7 @@ def upright(path: str | os.PathLike, most: int | None = None) -> Upright:
                 )  # without a copy, as some are of 500 MB
                 file.load()
                 turned = (file.width > file.height) != (size[0] > size[1])
-                opaque = file.mode == "RGB" and "transparency" not in file.info
-                image = file if opaque else _on_white(file)
+                image = _on_white(file)
                 factor = -(-factor // drafted)
                 image = image.reduce(factor) if factor > 1 else image.copy()
         except UnidentifiedImageError as error:
@@ -142,6 +141,15 @@ def upright(path: str | os.PathLike, most: int | None = None) -> Upright:
             stacklevel=3,
         )
     return Upright(image, size[::-1] if turned else size)
+
+
+def from_pillow(image: Image.Image) -> Image.Image:
+    """An image of Pillow as `upright` reads it from a file: RGB, turned as its camera says, on white.
+
+    Raises:
+      UserError: it does not say which of its numbers is white.
+    """
+    return _on_white(ImageOps.exif_transpose(image))
 
 
 def read(path: str | os.PathLike, size: int) -> np.ndarray:
@@ -180,7 +188,9 @@ def _kind(path: str | os.PathLike) -> str:
 
 
 def _on_white(file: Image.Image) -> Image.Image:
-    """An image of any mode as RGB; what is transparent becomes white."""
+    """An image of any mode as RGB, itself where it is that; what is transparent becomes white."""
+    if file.mode == "RGB" and "transparency" not in file.info:
+        return file
     rgba = _with_alpha(file)
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 

@@ -1,8 +1,8 @@
 """Photographs -> aligned faces."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +10,16 @@ import numpy as np
 from PIL import Image
 
 from nada_jax import files, images
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, reading
 from nada_jax.photos import landmarks as detector
 from nada_jax.photos import quads
-from nada_jax.settings import Rule, Section, one_of
+from nada_jax.settings import Rule, Section, need, one_of
 
 SIZE = 1024  # of FFHQ; smaller generators see it reduced
+MOST = 4096  # of a result: its quad is sampled four times as fine, which takes 1 GB here
+Size = Annotated[int, Rule(lambda x: 1 <= x <= MOST, f"a whole number in 1..{MOST:,}")]
+# Generators draw somewhat beyond [-1, 1], which is clipped; an array that reaches farther has another range, as 0..255.
+OVERSHOOT = 4
 PIXELS = 2**25  # a larger photograph is read reduced: 100 megapixels at half their size
 # A square image whose face lies where alignment would put it is taken as it is: cutting it out again would blur it.
 # Faces that generators of FFHQ drew lie up to 2.2 % of the side away by the landmarks of dlib, and 4.1 % by these.
@@ -26,7 +30,7 @@ WAY_ON = (
 )
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Aligned:
     """A face, cut out of a photograph.
 
@@ -35,15 +39,24 @@ class Aligned:
       quad: [4, 2], where it lies: x and y of the corners top left, bottom left, bottom right, top right, in pixels of
         the upright photograph, (0, 0) the centre of the first.
       landmarks: [5, 2] or [68, 2] in the same pixels; None where the image was taken without a look for faces.
+      found: how many faces the photograph has, this one among them; 0 where the image was taken without a look for
+        faces.
     """
 
     image: np.ndarray
     quad: np.ndarray
     landmarks: np.ndarray | None = None
+    found: int = 0
 
 
 def _is_choice(faces: str) -> bool:
     return faces in ("largest", "all") or (faces.isdecimal() and int(faces) >= 1)
+
+
+class _Side(Section):
+    """What the function `align` checks of its arguments."""
+
+    size: Size
 
 
 class Align(Section, name="align"):
@@ -74,8 +87,9 @@ def align(
     """Aligns the largest face of a photograph as those of FFHQ are.
 
     Args:
-      image: a file, an image of Pillow, or an array [h, w, 3], uint8 or floats in [-1, 1].
-      size: side of the result in pixels.
+      image: a file, an image of Pillow of any mode, which is read as a file is (turned by EXIF, on white), or an array
+        [h, w, 3], uint8 or floats in [-1, 1].
+      size: side of the result in pixels, in 1..4096.
       landmarks: of the face, [5, 2] (left eye, right eye, nose, left and right corner of the mouth) or [68, 2], in pixels
         of the upright photograph; by default they are found.
 
@@ -83,11 +97,15 @@ def align(
       The aligned face. A square image that is aligned already keeps its pixels.
 
     Raises:
-      UserError: the image cannot be read, or no face is found.
+      UserError: the image cannot be read, no face is found, or an argument is out of its range.
     """
-    photo = _opened(image)
-    points = [] if landmarks is None else [np.asarray(landmarks, np.float64)]
-    return _faces(photo, Align("face", "largest", (), ""), size, points)[0]
+    _Side(size)
+    given = []
+    if landmarks is not None:
+        points = _numbers(landmarks)
+        need(points is not None, "landmarks", landmarks, "numbers of the shape [5, 2] or [68, 2]")
+        given = [points]
+    return _faces(_opened(image), Align("face", "largest", (), ""), int(size), given)[0]
 
 
 def align_photo(path: str | os.PathLike, settings: Align, size: int) -> list[Aligned]:
@@ -102,9 +120,13 @@ def align_photo(path: str | os.PathLike, settings: Align, size: int) -> list[Ali
       One or more, the largest face first.
 
     Raises:
-      UserError: the photograph cannot be read, no face is found or not so many, or the crop or the landmarks lie
-        outside.
+      UserError: the photograph cannot be read, its name is not UTF-8, no face is found or not so many, or the crop or
+        the landmarks lie outside.
     """
+    try:
+        Path(path).name.encode()
+    except UnicodeEncodeError as error:  # pages and messages could not name it
+        raise UserError(f"{os.fspath(path)}: its name is not UTF-8; rename it") from error
     photo = images.upright(path, PIXELS)
     try:
         if settings.mode == "none":
@@ -131,29 +153,50 @@ def _opened(image: Any) -> images.Upright:
         array = np.asarray(image)
         if array.ndim != 3 or array.shape[2] != 3 or not array.size:
             raise UserError(f"image is an array of the shape {array.shape}; expected [h, w, 3]")
-        image = Image.fromarray(array if array.dtype == np.uint8 else images.to_uint8(array))
-    return images.Upright(image.convert("RGB"), image.size)
+        if array.dtype != np.uint8:
+            known = array.dtype.name.startswith(("float", "bfloat"))
+            if not known or np.abs(array.astype(np.float32)).max() > OVERSHOOT:
+                within = f" in {array.min():g}..{array.max():g}" if known else ""
+                raise UserError(
+                    f"image is an array of {array.dtype.name}{within}; expected uint8, or floats in [-1, 1]"
+                )
+            array = images.to_uint8(array)
+        image = Image.fromarray(array)
+    with reading("the image"):
+        image = images.from_pillow(image)
+    return images.Upright(image, image.size)
 
 
 def _faces(
     photo: images.Upright, settings: Align, size: int, points: Sequence[np.ndarray]
 ) -> list[Aligned]:
     """The faces that are chosen, of given landmarks or of those that are found."""
-    if not points:
+    if points:
+        # As faces that are found: the largest first.
+        extents = [_extent(each, photo.size) for each in points]
+        points = [points[i] for i in np.argsort(extents, stable=True)[::-1]]
+    else:
         scale = np.divide(photo.size, photo.image.size)
-        found = detector.find(photo.image)
-        points = [(face.landmarks + 0.5) * scale - 0.5 for face in found]
+        faces = detector.find(photo.image)
+        points = [(face.landmarks + 0.5) * scale - 0.5 for face in faces]
     if not points:
         raise UserError(f"no face is found; {WAY_ON}")
+    found = len(points)
     if settings.faces == "largest":
         points = points[:1]
     elif settings.faces != "all":
         number = int(settings.faces)
-        settings.need(
-            number <= len(points), "faces", f"at most {len(points)}, as so many are found"
-        )
+        settings.need(number <= found, "faces", f"at most {found}, as so many are found")
         points = points[number - 1 : number]
-    return [_face(photo, each, size) for each in points]
+    return [dataclasses.replace(_face(photo, each, size), found=found) for each in points]
+
+
+def _extent(points: np.ndarray, size: tuple[int, int]) -> float:
+    """Side of the quad of given landmarks; UserError where they are far outside of the photograph, or no face's."""
+    if np.isfinite(points).all() and ((points < -max(size)) | (points > 2 * max(size))).any():
+        raise UserError(quads.OUTSIDE)  # numbers without limit would need memory without limit
+    quad = quads.from_landmarks(points)
+    return float(np.hypot(*(quad[3] - quad[0])))
 
 
 def _face(photo: images.Upright, points: np.ndarray, size: int) -> Aligned:
@@ -195,10 +238,8 @@ def _given(source: str, path: Path) -> list[np.ndarray]:
     value = content.get(path.name, content.get(path.stem))
     if value is None:
         return []
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        array = np.zeros(0)
+    array = _numbers(value)
+    array = np.zeros(0) if array is None else array
     faces = array[None] if array.ndim == 2 else array
     if faces.ndim != 3 or faces.shape[1:] not in ((5, 2), (68, 2)):
         raise UserError(
@@ -206,3 +247,11 @@ def _given(source: str, path: Path) -> list[np.ndarray]:
             "y, or a list of such"
         )
     return list(faces)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """An array of what may be none."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return None

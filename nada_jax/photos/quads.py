@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 
 from nada_jax.errors import UserError
 
+OUTSIDE = "the face lies outside the photograph; expected landmarks in pixels of it"
 # Of FFHQ's script.
 EYES, FACE, BELOW = (
     2.0,
@@ -102,7 +103,7 @@ def cut(photo: Image.Image, quad: np.ndarray, size: int) -> Image.Image:
     low, high = np.floor(quad.min(0)).astype(int), np.ceil(quad.max(0)).astype(int)
     inside = np.clip([low - border, high + border], 0, photo.size)
     if not (inside[1] > inside[0]).all():
-        raise UserError("the face lies outside the photograph; expected landmarks in pixels of it")
+        raise UserError(OUTSIDE)
     photo = photo.crop(tuple(inside.flatten()))
     quad, low, high = quad - inside[0], low - inside[0], high - inside[0]
     before = np.maximum(border - low, 0)

@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.photos import marks
-from nada_jax.photos.align import Align, Aligned, align_photo
+from nada_jax.photos.align import Align, Aligned, Size, align_photo
 from nada_jax.runs.per_image import ImageRun, Item, listing
-from nada_jax.settings import Count, Section
+from nada_jax.settings import Section
 from nada_jax.web import gallery
 
 RESULTS = "aligned/*.png", "marked/*.png", "align.html"
@@ -24,7 +24,7 @@ class Settings(Section):
     task: str
     images: str
     overwrite: bool
-    size: Count
+    size: Size
     align: Align
 
 
@@ -63,13 +63,13 @@ def run(config: ConfigDict, workdir: Path) -> int:
             return dict(zip(names, faces, strict=True))
 
         for item, faces in run.read_all(todo, read):
-            write(run, item, faces, began)
+            write(run, item, faces, settings.align.faces, began)
         report(run)
         return run.exit_code()
 
 
-def write(run: ImageRun, item: Item, faces: dict[str, Aligned], began: float) -> None:
-    """Writes the results of one image, and says that it is done."""
+def write(run: ImageRun, item: Item, faces: dict[str, Aligned], choice: str, began: float) -> None:
+    """Writes the results of one image, and says that it is done, and how many faces it has beside those chosen."""
     written = [
         run.write(
             f"aligned/{name}.png", functools.partial(images.save, images.to_uint8(face.image))
@@ -80,8 +80,11 @@ def write(run: ImageRun, item: Item, faces: dict[str, Aligned], began: float) ->
     written.append(run.write(f"marked/{item.name}.png", functools.partial(images.save, marked)))
     seconds = time.perf_counter() - began
     quads = [face.quad.round(2).tolist() for face in faces.values()]
-    run.finish(item, written, {"seconds": round(seconds, 3), "faces": len(faces), "quad": quads})
-    print(f"{item.name}: {', '.join(str(path) for path in written[:-1])}", flush=True)
+    found = next(iter(faces.values())).found
+    run.finish(item, written, {"seconds": round(seconds, 3), "faces": found, "quad": quads})
+    chosen = choice if choice == "largest" else f"number {choice}"
+    of = f" ({found} faces found, the {chosen} taken)" if found > len(faces) else ""
+    print(f"{item.name}{of}: {', '.join(str(path) for path in written[:-1])}", flush=True)
 
 
 def report(run: ImageRun) -> None:

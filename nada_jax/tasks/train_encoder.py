@@ -162,7 +162,9 @@ def write(run: TrainingRun, settings: Settings, encoder: Encoder) -> None:
     if not run.rows:
         return
     title = f"an encoder for {source}"
-    drawn = {"title": title, "terms": TERMS, "held_out": MEASURED}
+    # Without loss.lpips there is no network for it.
+    measured = [name for name in MEASURED if any(name in row for row in run.rows)]
+    drawn = {"title": title, "terms": TERMS, "held_out": measured}
     run.draw("loss.png", lambda path: plots.plot_losses(run.rows, path, **drawn))
     found = ", ".join(
         f"{name.removeprefix('held_out_')} {run.rows[-1][name]:.4f}"

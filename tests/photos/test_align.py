@@ -1,6 +1,7 @@
 """Photographs -> aligned faces: choices, files, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,88 @@ def test_the_kinds_of_input_give_the_same_face():
         assert np.abs(nada_jax.align(same, 64).image - expected.image).max() < 1e-6
     given = nada_jax.align(photo, 64, expected.landmarks)
     assert np.array_equal(given.quad, expected.quad)
-    with pytest.raises(UserError, match=r"shape \(4, 4\); expected \[h, w, 3\]"):
-        nada_jax.align(np.zeros((4, 4)))
+    overshot = images.from_uint8(photo).astype(np.float64) * 1.2
+    assert nada_jax.align(overshot, 64, expected.landmarks).image.max() == 1
+
+
+def of_pillow():
+    """Images of Pillow that are no RGB -> what they show, as RGB."""
+    photo = opened("turned.jpg")
+    grey = np.asarray(photo.convert("L"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    on_its_side = photo.transpose(Image.Transpose.ROTATE_90)
+    on_its_side.info["exif"] = exif.tobytes()
+    clear = photo.convert("RGBA")
+    clear.paste((0, 0, 0, 0), (0, 0, 50, 50))
+    white = photo.copy()
+    white.paste("white", (0, 0, 50, 50))
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    return {
+        "16 bits": (deep, Image.fromarray(grey).convert("RGB")),
+        "held on its side": (on_its_side, photo),
+        "transparent": (clear, white),
+    }
+
+
+@pytest.mark.parametrize("kind", of_pillow())
+def test_images_of_pillow_are_read_as_files_are(kind):
+    image, same = of_pillow()[kind]
+    points = np.array([[80, 100], [120, 100], [100, 130], [85, 150], [115, 150]])
+    found, expected = (nada_jax.align(x, 32, points).image for x in (image, same))
+    assert np.array_equal(found, expected)
+
+
+FACE = [[80, 100], [120, 100], [100, 130], [85, 150], [115, 150]]
+RANGE = "expected uint8, or floats in [-1, 1]"
+
+
+@pytest.mark.parametrize(
+    ("image", "size", "landmarks", "said"),
+    [
+        (np.zeros((4, 4)), 8, FACE, "shape (4, 4); expected [h, w, 3]"),
+        (np.full((200, 200, 3), 200), 8, FACE, f"image is an array of int64; {RANGE}"),
+        (np.full((200, 200, 3), 200.0), 8, FACE, f"of float64 in 200..200; {RANGE}"),
+        (Image.fromarray(np.full((9, 9), -5, np.int32)), 8, FACE, "the image: its numbers lie in -5"),
+        (FACES / "two.jpg", -1, FACE, "size is -1; expected a whole number in 1..4,096"),
+        (FACES / "two.jpg", 0, FACE, "size is 0; expected a whole"),
+        (FACES / "two.jpg", 2.5, FACE, "size is 2.5; expected a whole"),
+        (FACES / "two.jpg", "x", FACE, "size is 'x'; expected a whole"),
+        (FACES / "two.jpg", 100_000, FACE, "size is 100000; expected a whole"),
+        (FACES / "two.jpg", 8, "abc", "landmarks is 'abc'; expected numbers of the shape [5, 2]"),
+        (FACES / "two.jpg", 8, FACE[:4], "landmarks are numbers of the shape (4, 2)"),
+        (FACES / "two.jpg", 8, np.multiply(FACE, 1e9), "the face lies outside the photograph"),
+        (FACES / "two.jpg", 8, np.multiply(FACE, 1e300), "the face lies outside the photograph"),
+        (FACES / "two.jpg", 8, np.add(FACE, 1e9), "the face lies outside the photograph"),
+        (FACES / "two.jpg", 8, np.multiply(FACE, np.inf), "expected finite"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_end_in_a_sentence(image, size, landmarks, said):
+    with pytest.raises(UserError) as caught:
+        nada_jax.align(image, size, landmarks)
+    assert said in str(caught.value)
+
+
+def test_large_faces_within_the_limits_are_cut_from_little_memory():
+    far = np.array([[-400, -400], [900, -400], [250, 200], [-400, 900], [900, 900]])
+    assert nada_jax.align(FACES / "two.jpg", 8, far).image.shape == (8, 8, 3)
+
+
+def test_a_name_of_another_encoding_is_refused(tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.jpg")
+    with pytest.raises(UserError, match=r"bad.\.jpg: its name is not UTF-8; rename it"):
+        align_photo(path, settings(), 32)
+
+
+def test_faces_of_given_landmarks_are_chosen_by_size(tmp_path):
+    small = (np.array(FACE) / 2).tolist()
+    (tmp_path / "points.json").write_text(json.dumps({"two": [small, FACE]}))
+    given = str(tmp_path / "points.json")
+    one, two = align_photo(FACES / "two.jpg", settings(landmarks=given, faces="all"), 32)
+    assert one.landmarks.tolist() == FACE and two.landmarks.tolist() == small
+    for faces, expected in (("largest", one), ("1", one), ("2", two)):
+        (chosen,) = align_photo(FACES / "two.jpg", settings(landmarks=given, faces=faces), 32)
+        assert np.array_equal(chosen.quad, expected.quad) and chosen.found == 2
 
 
 def test_a_photograph_held_on_its_side_gives_the_same_face(tmp_path):

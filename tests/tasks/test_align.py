@@ -68,6 +68,8 @@ def test_the_same_command_again_does_what_is_missing(folder, tmp_path, capsys):
     for name in ("broken.jpg", "phone.heic", "wall.png"):
         (folder / name).unlink()
     assert align.run(config(images=str(folder)), workdir) == 0
+    assert "two (2 faces found, the largest taken): " in capsys.readouterr().out
+    assert rows(workdir)["two"]["faces"] == 2 and rows(workdir)["girl"]["faces"] == 1
     first = (workdir / "aligned" / "girl.png").stat().st_mtime_ns
     shutil.copy(FACES / "turned.jpg", folder / "new.jpg")
     (workdir / "aligned" / "two.png").unlink()
@@ -96,3 +98,8 @@ def test_a_single_bad_image_leaves_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
     fields = {"images": str(tmp_path / "wall.png"), "align.mode": "none"}
     assert align.run(config(**fields), tmp_path / "out") == 0
+
+
+def test_a_side_that_memory_would_not_hold_is_refused(tmp_path):
+    with pytest.raises(UserError, match="size is 100000; expected a whole number in 1..4,096"):
+        align.run(config(size=100_000), tmp_path / "out")

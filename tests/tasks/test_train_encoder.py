@@ -1,6 +1,7 @@
 """Training of encoders, from the config to the files, and the embedded one."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -106,6 +107,26 @@ def test_wrong_fields_end_in_a_sentence_and_leave_nothing(fields, said, config, 
     with pytest.raises(UserError, match=said):
         train_encoder.run(config(**fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_plot_has_what_was_measured(tmp_path, config, tiny_generator, monkeypatch):
+    """Without loss.lpips there is no held_out_lpips, and the plot is drawn all the same."""
+    monkeypatch.setattr(train_encoder.native, "save_model", lambda *_, **__: None)
+    said = []
+    rows = [{"step": i, "loss": 1.0, "l2": 1.0, "held_out_mse": 0.5} for i in (1, 2)]
+    run = types.SimpleNamespace(
+        rows=rows,
+        step=2,
+        say=said.append,
+        path=lambda name: tmp_path / name,
+        write=lambda name, write: tmp_path / name,
+        draw=lambda name, draw: draw(tmp_path / name),
+    )
+    fields = {"loss.lpips": 0.0, "lpips.weights": ""}
+    settings = train_encoder.Settings.read(config(**fields))
+    train_encoder.write(run, settings, None)
+    assert (tmp_path / "loss.png").is_file()
+    assert said[-1] == "5 held-out images, drawn again: mse 0.5000 (images in [-1, 1])"
 
 
 # -- the embedded encoder -------------------------------------------------------------------------------
