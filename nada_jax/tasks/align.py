@@ -1,5 +1,6 @@
 """Cuts faces out of photographs, as those of FFHQ are."""
 
+import dataclasses
 import functools
 import time
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nada_jax import images
-from nada_jax.errors import UserError
 from nada_jax.photos import marks
 from nada_jax.photos.align import Align, Aligned, Size, align_photo
 from nada_jax.runs.per_image import ImageRun, Item, listing
@@ -46,7 +46,6 @@ def run(config: ConfigDict, workdir: Path) -> int:
     """
     settings = Settings.read(config)
     with ImageRun(config, workdir, listing(settings.images), results=RESULTS) as run:
-        taken = {item.name.casefold() for item in run.items}
         todo = run.todo()
         began = time.perf_counter()
 
@@ -56,10 +55,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
             faces = align_photo(item.path, settings.align, settings.size)
             names = [item.name, *(f"{item.name}_{i}" for i in range(2, len(faces) + 1))]
             for name in names[1:]:
-                if name.casefold() in taken:
-                    raise UserError(
-                        f"{item.path}: one of its faces would be {name}, which is another image; rename one of the two"
-                    )
+                run.check_name(dataclasses.replace(item, name=name, face_of=item.name))
             return dict(zip(names, faces, strict=True))
 
         for item, faces in run.read_all(todo, read):
