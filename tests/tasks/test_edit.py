@@ -105,11 +105,21 @@ def test_latents_of_a_run_of_invert_bring_their_tuned_generators(config, tiny_ge
             np.testing.assert_allclose(np.asarray(image, int), expected, atol=1)
 
 
-def test_no_two_results_have_one_name():
+def test_no_two_results_have_one_name(config, tiny_file, tmp_path, monkeypatch):
     edit.check_names(["a", "a_sketch"], "x", ["sketch"])
     edit.check_names(["a", "b"], "sketch", ["sketch"])
     with pytest.raises(UserError, match="'a' and 'A_sketch' would both become edited/A_sketch_s"):
         edit.check_names(["a", "A_sketch"], "sketch", ["sketch"])
+    folder = tmp_path / "sketch"  # after which a bare generator.safetensors within is named
+    for name in ("a", "a_sketch"):
+        codes.write(folder / f"{name}.npz", Codes(ws=np.zeros((1, 6, 8), np.float32)))
+    shutil.copy(tiny_file, folder / "generator.safetensors")
+    monkeypatch.chdir(folder)
+    fields = {"seeds": (), "latents": ".", "edit.label": "sketch"}
+    with pytest.raises(UserError, match="would both become edited/a_sketch_sketch.png"):
+        given = ("generator.safetensors",)
+        edit.run(config(**fields, generators=given), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_images_are_inverted_first(config, tmp_path):
