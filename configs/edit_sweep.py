@@ -1,7 +1,7 @@
 """A grid over the settings of StyleCLIP's latent optimisation, as one batched program and one page.
 
     python main.py --config=configs/edit_sweep.py                                     # a few minutes on two CPU cores
-    python main.py --config=configs/edit_sweep.py --config.images=photo.jpg --config.seeds="()"
+    python main.py --config=configs/edit_sweep.py --config.images=photo.jpg
     python main.py --config=configs/edit_sweep.py:report                              # 2,016 cells: hours, or a GPU
     python main.py --config=configs/edit_sweep.py:ffhq --config.identity.weights=irse50.safetensors
 
@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
         {k: x for k, x in shared.items() if k not in ("edit", "generators", "statistics")}
     )
     config.task = "edit_sweep"  # the module of nada_jax.tasks that runs this config
-    config.seeds = (0, 1, 3, 4)  # of the subjects; or images or latents, and no seeds
+    config.seeds = (0, 1, 3, 4)  # of the subjects, where neither images nor latents are given
     config.batch_size = 56  # rows at once: a row is one subject in one cell
 
     config.sweep = ConfigDict()  # every combination is a cell

@@ -141,6 +141,8 @@ def load(
     found = measure(generator, clip, settings, batch_size=batch_size, report=report)
     try:
         native.save_model(found, path, clip=clip.name, samples=str(settings.samples))
+        # Before anything of theirs is refused, such as a beta: trying again costs nothing.
+        print(f"the statistics are kept for further runs: {path}", flush=True)
     except (
         UserError
     ) as error:  # a cache that cannot be written costs the next run minutes, and not this one

@@ -13,6 +13,7 @@ from nada_jax.errors import UserError
 from nada_jax.latents import directions, editing, statistics
 from nada_jax.latents.codes import Codes
 from nada_jax.latents.directions import Direction
+from nada_jax.latents.spaces import distance
 from nada_jax.latents.statistics import StatisticsSettings
 from nada_jax.models.clip import Clip
 from nada_jax.models.mapper import Mapper
@@ -35,12 +36,14 @@ class Method(NamedTuple):
         before the first image.
       steps: settings -> steps of one batch that it reports.
       what: in words.
+      strength: field of `config.edit` that has become too large where an edit is not finite.
       text: settings -> what images should show after it, for names and figures; "" where that is unknown.
     """
 
     load: Callable[["EditSettings", Generator], Change]
     steps: Callable[["EditSettings"], int]
     what: str
+    strength: str
     text: Callable[["EditSettings"], str] = lambda settings: settings.edit.text
 
 
@@ -125,7 +128,8 @@ def load_directions(settings: "EditSettings", generator: Generator) -> Change:
 
 def _along(found: Sequence[Direction], strengths: Sequence[float]) -> Change:
     def change(generator: Generator, start: Codes, report: Callable) -> tuple[Codes, Figures]:
-        return directions.move(start, generator, found, strengths), {}
+        edited = directions.move(start, generator, found, strengths)
+        return edited, {"l2": _moved(generator, start, edited)}
 
     return change
 
@@ -150,9 +154,17 @@ def load_mapper(settings: "EditSettings", generator: Generator) -> Change:
                 "edit.method is 'mapper', which reads W+, and the latents are styles; expected latents with ws, or "
                 "another edit.method"
             )
-        return start.replace(ws=mapper.edit(start.ws, edit.mapper_strength)), {}
+        edited = start.replace(ws=mapper.edit(start.ws, edit.mapper_strength))
+        return edited, {"l2": _moved(generator, start, edited)}
 
     return change
+
+
+def _moved(generator: Generator, start: Codes, edited: Codes) -> np.ndarray:
+    """Squared distance from the start [b], in W+ or, where styles were edited, in StyleSpace."""
+    if edited.styles is None:
+        return np.asarray(distance(edited.ws, start.ws))
+    return np.asarray(distance(edited.styles, start.all_styles(generator)))
 
 
 def _written(names: Sequence[str], key: str) -> str:
@@ -170,22 +182,26 @@ METHODS = {
         load_optimization,
         lambda settings: settings.edit.steps,
         "StyleCLIP's latent optimisation (Patashnik et al. 2021, section 4)",
+        "lr",
     ),
     "global": Method(
         load_global,
         lambda settings: 0,
         "StyleCLIP's global direction (section 6), straight from two texts",
+        "alpha",
     ),
     "directions": Method(
         load_directions,
         lambda settings: 0,
         "files of configs/find_direction.py, added together",
+        "strengths",
         lambda settings: _written(settings.edit.directions, "target"),
     ),
     "mapper": Method(
         load_mapper,
         lambda settings: 0,
         "StyleCLIP's mapper (section 5), converted or of configs/train_mapper.py",
+        "mapper_strength",
         lambda settings: _written([settings.edit.mapper], "text"),
     ),
 }

@@ -1,8 +1,9 @@
 """What is edited or redrawn: images, files of latents or seeds, each as latents with a name."""
 
 import collections
-import itertools
+import functools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from nada_jax.portraits.settings import Clips, InversionSettings
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.settings import SEEDS, Truncation
+from nada_jax.weights import native
 
 MEAN = Item("mean")  # where the mode "free" starts
 
@@ -106,18 +108,44 @@ def gather(
             seed = np.uint32(item.name.removeprefix("seed_"))
             yield Subject(item, Codes(ws=_latent(generator, seed, settings.truncation)))
     elif settings.latents:
-        names = [item.name for item in run.items]
-        first = {item.path: names.index(item.name) for item in reversed(run.items)}
-
-        def read(item: Item) -> Codes:
-            row = names.index(item.name) - first[item.path]
-            return latent_files.read(item.path, generator, "latents")[row : row + 1]
-
-        yield from itertools.starmap(Subject, run.read_all(todo, read))
+        read = functools.partial(_read, generator=generator)
+        yield from (subject for _, subject in run.read_all(todo, read))
     elif todo == [MEAN]:
         yield Subject(MEAN, Codes(ws=generator.broadcast(generator.latent_avg[None])))
     else:
         yield from inverted(run, settings, networks, todo)
+
+
+def _read(item: Item, generator: Generator) -> Subject:
+    """An item of a file of latents, with the generator that an inversion has tuned for it."""
+    found = latent_files.read(item.path, generator, "latents")
+    if len(found) > 1:  # `listing` has numbered them
+        row = int(item.name.rpartition("_")[2])
+        return Subject(item, found[row : row + 1])
+    file = tuned_file(item)
+    return Subject(item, found, tuned=file and read_tuned(file, generator))
+
+
+def tuned_file(item: Item) -> Path | None:
+    """The generator that `invert` has tuned for latents in its workdir's latents/; None where there is none."""
+    folder = item.path.absolute().parent
+    file = folder.parent / "tuned" / f"{item.path.stem}.safetensors"
+    return file if folder.name == "latents" and file.is_file() else None
+
+
+def read_tuned(path: Path, source: Generator) -> Generator:
+    """The generator that was tuned for an image, of the source's precision.
+
+    Raises:
+      UserError: it cannot be read, or is of another architecture than the source.
+    """
+    tuned = native.read(Generator, path).replace(precision=source.precision)
+    if tuned.architecture != source.architecture:
+        raise UserError(
+            f"{path} was not tuned from generator.weights: its architecture is another; expected the generator of that "
+            "inversion"
+        )
+    return tuned
 
 
 def inverted(

@@ -140,7 +140,14 @@ def plot_curves(
       groups: heading -> name -> points (x, y) of a line, in the order in which they are joined; x is above 0.
       x, y: labels of the axes, which all panels share.
     """
+    from matplotlib import ticker  # only here, as in `_panels`
+
     columns = min(2, len(groups))
+    values = [
+        point[0] for lines in groups.values() for points in lines.values() for point in points
+    ]
+    # Few ticks: powers of ten alone, where there are several.
+    subs = (1,) if max(values) > 300 * min(values) else (1, 2, 5)
     with _panels(path, len(groups), columns) as panels:
         panels[0].figure.supxlabel(x)
         panels[0].figure.supylabel(y)
@@ -151,6 +158,10 @@ def plot_curves(
             panel.set(title=_cut(heading, LONGEST // columns), xscale="log")
             panel.grid(alpha=0.3)
             panel.legend(fontsize=8 if len(lines) < 10 else 5)
+            # Plain numbers: those of logarithmic axes are formulas, which `_panels` does not parse.
+            panel.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("")
         for panel in panels[len(groups) :]:
             panel.set_axis_off()
 

@@ -1,8 +1,9 @@
 """Edits images, latents or seeds, each with results of its own."""
 
 import functools
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,16 @@ from nada_jax.latents.projection import Networks
 from nada_jax.models.blending import transfer
 from nada_jax.portraits import inversions, measures
 from nada_jax.portraits.methods import METHODS, EditSettings
-from nada_jax.portraits.subjects import MEAN, Subject, batched, draw, gather, join, listing
+from nada_jax.portraits.subjects import (
+    MEAN,
+    Subject,
+    batched,
+    draw,
+    gather,
+    join,
+    listing,
+    tuned_file,
+)
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.runs.progress import Progress
 from nada_jax.weights import domains
@@ -65,14 +75,18 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
     """Edits within the workdir that the run holds; see `run`."""
     generator, label = networks.generator, settings.label
     others = domains.load(settings.generators, generator, settings.generator.weights)
+    names = [item.name for item in run.items] + [row["image"] for row in run.earlier_rows]
+    check_names(dict.fromkeys(names), label, others)
     method = METHODS[settings.edit.method]
     change = method.load(settings, generator)
     measure = measures.load_measures(networks, settings.judge, settings.text)
     # An image with a generator of its own is a batch of its own.
     tunes = settings.inverts and METHODS_OF_INVERSION[settings.invert.method].tunes
+    tunes = tunes or (settings.latents and any(map(tuned_file, todo)))
     size = 1 if tunes else min(settings.batch_size, len(todo))
     steps = method.steps(settings) * -(-len(todo) // size)
     with Progress(steps, 0, every=50, silent=not steps) as progress:
+        say = progress.say if steps else functools.partial(print, flush=True)
         for batch in batched(gather(run, settings, networks, todo), size):
             began = time.perf_counter()
             own = batch[0].tuned or generator
@@ -97,13 +111,28 @@ def edit(run: ImageRun, settings: Settings, networks: Networks, todo: Sequence[I
                 written = write(run, label, subject, edited[i : i + 1], pairs)
                 facts = {"edit": label, "text": settings.text, "seconds": seconds}
                 run.finish(subject.item, written, numbers | facts)
-                progress.say(_described(subject.item.name, numbers))
+                say(_described(subject.item.name, numbers))
     if run.finished:
         print(f"before and after: {run.path('strips')}")
 
 
+def check_names(names: Collection[str], label: str, others: Collection[str]) -> None:
+    """Makes sure that no two results have one name, as "a_sketch" of the generator "" and "a" of "sketch"; UserError."""
+    held: dict[str, str] = {}
+    for name, other in itertools.product(names, ("", *others)):
+        file = f"{name}_{label}_{other}" if other else f"{name}_{label}"
+        # As file systems compare that ignore case.
+        if (first := held.setdefault(file.casefold(), name)) != name:
+            raise UserError(
+                f"{first!r} and {name!r} would both become edited/{file}.png; expected another edit.label, or other names "
+                "of files"
+            )
+
+
 def _diverged(settings: Settings) -> str:
-    return f"its edit is not finite: the optimisation diverged with edit.lr={settings.edit.lr:g}; expected a smaller rate"
+    field = METHODS[settings.edit.method].strength
+    value = getattr(settings.edit, field)
+    return f"its edit is not finite with edit.{field}={value!r}; expected less"
 
 
 def _described(name: str, numbers: Mapping[str, float]) -> str:

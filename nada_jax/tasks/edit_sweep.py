@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -131,21 +131,33 @@ def run(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: wrong input; nothing is written then.
     """
+    config = config.copy_and_resolve_references()
+    if config.images or config.latents:
+        config.seeds = ()  # whose default is no choice of the user
     settings = Settings.read(config)
     points = {point.label: point for point in settings.sweep.points}
     with ImageRun(config, workdir, [Item(x) for x in points], results=RESULTS, free=FREE) as run:
-        if todo := run.todo():
-            sweep(run, settings, [points[item.name] for item in todo])
-        write_page(run, settings)
+        networks = inversions.load(settings, inverts=settings.inverts)
+        items = subjects.listing(settings, networks.generator)
+        # The names alone would mix the cells of images that have been replaced since.
+        facts = {"subjects": {item.name: item.digest for item in items}}
+        if todo := run.todo(facts):
+            sweep(run, settings, networks, items, facts, [points[item.name] for item in todo])
+        write_page(run, settings, facts)
         print(f"page: {run.path('edit_sweep.html')}")
         return run.exit_code()
 
 
-def sweep(run: ImageRun, settings: Settings, points: Sequence[Point]) -> None:
-    """Edits all subjects in the cells, as many at once as the batch size allows."""
-    networks = inversions.load(settings, inverts=settings.inverts)
+def sweep(
+    run: ImageRun,
+    settings: Settings,
+    networks: Networks,
+    items: Sequence[Item],
+    facts: Mapping[str, Any],
+    points: Sequence[Point],
+) -> None:
+    """Edits all subjects in the cells, as many at once as the batch size allows; `facts` are noted with each cell."""
     generator = networks.generator
-    items = subjects.listing(settings, generator)
     start = subjects.join([x.codes for x in found_subjects(run, settings, networks, items)])
     clips = methods.load_clips(settings)
     judge = loading.load_clip(settings.judge, field="judge")
@@ -195,8 +207,9 @@ def sweep(run: ImageRun, settings: Settings, points: Sequence[Point]) -> None:
                 values = {figure: [float(v) for v in x[own]] for figure, x in found.items()}
                 sheet = np.concatenate([before, after[own]])
                 file = run.write_images(f"cells/{cell.label}.png", sheet, count)
-                run.finish(Item(cell.label), [file], cell._asdict() | values | {"seconds": seconds})
-            write_page(run, settings)
+                figures = cell._asdict() | values | {"seconds": seconds}
+                run.finish(Item(cell.label), [file], figures | facts)
+            write_page(run, settings, facts)
 
 
 def found_subjects(
@@ -211,17 +224,17 @@ def found_subjects(
         )
     if any(x.tuned is not None for x in found):
         raise UserError(
-            f"invert.method is {settings.invert.method!r}, which gives each image a generator of its own; expected "
-            "another one for a sweep, which draws all by one generator"
+            "a sweep draws all subjects by one generator, and these have generators that were tuned for them; expected "
+            "another invert.method than 'pti', or latents of a run by another one"
         )
     if len({jax.tree.structure(x.codes) for x in found}) > 1:
         raise UserError("latents holds latents of several kinds; expected one kind for a sweep")
     return found
 
 
-def write_page(run: ImageRun, settings: Settings) -> None:
-    """Writes the page of all cells of the grid, the finished ones with figures, and the table and plot beside it."""
-    rows = {row["image"]: row for row in run.earlier_rows}
+def write_page(run: ImageRun, settings: Settings, facts: Mapping[str, Any]) -> None:
+    """Writes the page of all cells of the grid, those of `facts` with figures, and the table and plot beside it."""
+    rows = {row["image"]: row for row in run.earlier_rows if facts.items() <= row.items()}
     if not rows:
         return
     groups: dict[str, list[Cell]] = {}
@@ -248,7 +261,9 @@ def write_page(run: ImageRun, settings: Settings) -> None:
     notes = [
         f"Optimised with {models}; judged by {settings.judge}, {part or 'which took no part'}. Subjects from left to "
         "right are the same in all rows.",
-        f"{done} of {len(points)} cells are finished. Small numbers: the smallest and the largest of the subjects.",
+        f"{done} of {len(points)} cells are finished."
+        + " Small numbers: the smallest and the largest of the subjects."
+        * (len(facts["subjects"]) > 1),
         "Within a group, only l2 differs. A point of the plot is a cell; along a line l2 grows towards the left.",
     ]
     if stand_in:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from nada_jax import batches, images
 from nada_jax.adaptation import prompts
+from nada_jax.errors import UserError
 from nada_jax.latents import directions, statistics
 from nada_jax.latents.codes import Codes
 from nada_jax.latents.directions import Direction
@@ -29,6 +30,7 @@ from nada_jax.weights import loading, native
 
 MEMORY = "lower batch_size or samples.count, or set precision=bfloat16"  # for a lack of it
 RESULTS = ("direction.safetensors", "metrics.jsonl", "samples/direction.png")
+FOLDERS = "source_images", "target_images"  # fields that name them
 ROWS = 6  # of the sheet
 FEWEST = 16  # scores of fewer images would hardly show a direction
 
@@ -82,13 +84,9 @@ def _by_images(settings: "Settings", models: Models) -> tuple[Direction, dict[st
         return _by_samples(settings, models)
     encoder = loading.load_encoder(settings.encoder.weights, field="encoder.weights")
     generator, found = models.generator, {}
-    for field in ("source_images", "target_images"):
-        stream = images.stream(
-            getattr(settings.find, field),
-            generator.size,
-            field=f"find.{field}",
-            batch=settings.batch_size,
-        )
+    for field in FOLDERS:
+        given, size = getattr(settings.find, field), settings.batch_size
+        stream = images.stream(given, generator.size, field=f"find.{field}", batch=size)
         encode = functools.partial(_encode, encoder, generator)
         found[field] = np.concatenate(
             [batches.apply(encode, settings.batch_size, batch) for batch in stream]
@@ -140,7 +138,7 @@ class Find(Section, name="find"):
 
     def check(self) -> None:
         """Folders have to be given where they are read."""
-        for field in ("source_images", "target_images"):
+        for field in FOLDERS:
             good = not METHODS[self.method].folders or getattr(self, field)
             self.need(bool(good), field, f"a folder, which find.method={self.method!r} reads")
 
@@ -202,17 +200,17 @@ def find(run: Run, settings: Settings) -> int:
 
     # Only now: wrong input, which loading and scoring may reveal, leaves no workdir behind.
     run.begin()
-    facts = {name: getattr(settings.text, name) for name in ("source", "target")}
-    if method.folders:
-        facts = {name: getattr(settings.find, f"{name}_images") for name in facts}
-    facts |= {"method": settings.find.method, "clip": settings.clip.model}
+    facts = {"method": settings.find.method, "clip": settings.clip.model}
+    # `source` and `target` of a file are texts, which an edit reads as such.
+    facts |= {name: getattr(settings.find, name) for name in FOLDERS if method.folders}
+    facts |= {} if method.folders else dataclasses.asdict(settings.text)
     write = functools.partial(native.save_model, direction, **facts)
     file = run.write("direction.safetensors", write)
     run.write_metrics([row | figures | {"seconds": time.perf_counter() - began} for row in rows])
     sheet = run.write_images("samples/direction.png", drawn, len(settings.strengths))
     said = [f"{name} {value:.3g}" for name, value in figures.items()]
     print(f"{direction.architecture.space}: {', '.join(said)}")
-    for row in rows:
+    for row in filter(lambda row: row["strength"], rows):  # 0 changes nothing
         print(
             f"strength {row['strength']:+g}: judged {row['judged']:+.4f}, nearer to the target in "
             f"{100 * row['nearer']:.0f} % of {settings.samples.count} images"
@@ -231,8 +229,7 @@ def aim(settings: Settings, clip: Clip) -> jax.Array:
     """
     if not METHODS[settings.find.method].folders:
         return prompts.text_direction(clip, settings.text.source, settings.text.target)
-    fields = ("source_images", "target_images")
-    folders = {f"find.{field}": getattr(settings.find, field) for field in fields}
+    folders = {f"find.{field}": getattr(settings.find, field) for field in FOLDERS}
     means = [
         prompts.mean_features([clip], images.stream(folder, clip.image_size, field=field))[0]
         for field, folder in folders.items()
@@ -263,9 +260,13 @@ def measure(
         return batches.apply(function, min(settings.batch_size, len(ws)), np.asarray(ws))
 
     still, rows, columns = moved(0.0)["scores"], [], []
+    images.check_finite(still, "the features of the images of generator.weights")
     for strength in settings.strengths:
         found = moved(strength)
-        images.check_finite(found["images"], f"the images of strength {strength:g}")
+        if not all(np.isfinite(x).all() for x in found.values()):
+            raise UserError(
+                f"strengths has {strength:g}, whose images are not finite; expected numbers nearer to 0"
+            )
         rows.append({"strength": float(strength)} | judged(still, found["scores"]))
         columns.append(found["images"][:ROWS])
     return rows, np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])

@@ -112,6 +112,12 @@ def train(run: TrainingRun, settings: Settings) -> int:
     context, judge = load(settings)
     generator = context.generator
     chosen = settings.mapper
+    latents = range(generator.num_layers)
+    chosen.need(
+        any(latents[LEVELS[level]] for level in chosen.levels),
+        "levels",
+        f"a level of the generator's {len(latents)} latents: coarse is 0 to 3, medium 4 to 7, fine the others",
+    )
     architecture = MapperArchitecture(chosen.levels, generator.architecture.w_dim, chosen.layers)
     key = jax.random.key(settings.seed)
     first = jax.random.fold_in(key, 2**31)  # beyond the numbers of steps

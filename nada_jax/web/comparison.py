@@ -66,8 +66,10 @@ def markdown(groups: Groups, meanings: Meanings) -> str:
                 if measured := cell.metrics.get(metric):
                     value, low, high = (number(measured[k]) for k in ("value", "low", "high"))
                     mark = "**" if best.get(metric) == cell.name else ""
-                    row[metric] = f"{mark}{value}{mark} ({low} .. {high})"
-            row |= {"ms/step": number(cell.ms, 1), "minutes": number(cell.minutes, 1)}
+                    # An interval of one number, as of one subject, says nothing more.
+                    interval = f" ({low} .. {high})" if low != high else ""
+                    row[metric] = f"{mark}{value}{mark}{interval}"
+            row |= {name: number(x, 1) for name, x in _times(cell, groups).items()}
             rows.append(row | {"state": cell.state})
     return tables.markdown(rows) + "\n"
 
@@ -112,6 +114,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
+def _times(cell: Cell, groups: Groups) -> dict[str, float | None]:
+    """Its columns of times; that of steps only where cells know it, or none has finished yet."""
+    cells = [x for group in groups.values() for x in group]
+    if any(x.minutes is not None for x in cells) and all(x.ms is None for x in cells):
+        return {"minutes": cell.minutes}
+    return {"ms/step": cell.ms, "minutes": cell.minutes}
+
+
 def _leaders(cells: Sequence[Cell], meanings: Meanings) -> dict[str, str]:
     """Metric -> the cell that leads a group beyond doubt."""
     better = {metric: direction for metric, (direction, _) in meanings.items()}
@@ -121,7 +131,7 @@ def _leaders(cells: Sequence[Cell], meanings: Meanings) -> dict[str, str]:
 def _table(groups: Groups, meanings: Meanings, places: Mapping[str, str]) -> str:
     """All cells and their figures, the groups one below the other."""
     heads = [f"{metric}{ARROWS.get(better, '')}" for metric, (better, _) in meanings.items()]
-    columns = ["cell", *heads, "ms/step", "minutes"]
+    columns = ["cell", *heads, *_times(Cell("", (), ""), groups)]
     head = "<tr>" + "".join(f'<th scope="col">{escape(h)}</th>' for h in columns) + "</tr>"
     body = []
     for heading, cells in groups.items():
@@ -136,7 +146,7 @@ def _table(groups: Groups, meanings: Meanings, places: Mapping[str, str]) -> str
                 line += f'<td colspan="{len(columns) - 1}" class="state">{escape(cell.state)}</td>'
             else:
                 line += "".join(_figure(cell, metric, best) for metric in meanings)
-                line += "".join(f"<td>{number(v, 1)}</td>" for v in (cell.ms, cell.minutes))
+                line += "".join(f"<td>{number(v, 1)}</td>" for v in _times(cell, groups).values())
             lines.append(f"<tr>{line}</tr>")
         body.append("<tbody>\n" + "\n".join(lines) + "\n</tbody>")
     return f"<table>\n<thead>\n{head}\n</thead>\n" + "\n".join(body) + "\n</table>"
@@ -148,8 +158,9 @@ def _figure(cell: Cell, metric: str, best: Mapping[str, str]) -> str:
     if measured is None:
         return "<td></td>"
     mark = ' class="best"' if best.get(metric) == cell.name else ""
-    interval = f"{number(measured['low'])} .. {number(measured['high'])}"
-    return f"<td{mark}>{number(measured['value'])}<small>{interval}</small></td>"
+    low, high = number(measured["low"]), number(measured["high"])
+    interval = f"<small>{low} .. {high}</small>" if low != high else ""
+    return f"<td{mark}>{number(measured['value'])}{interval}</td>"
 
 
 def _meanings(meanings: Meanings) -> str:

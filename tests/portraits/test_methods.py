@@ -66,7 +66,7 @@ def assert_drawn(path, expected, generator):
 
 
 def test_directions_from_files_are_added_by_their_strengths(
-    config, saved, tiny_generator, tmp_path
+    config, saved, tiny_generator, tmp_path, capsys
 ):
     (red, red_file), (glasses, glasses_file) = saved("w", "red hair"), saved("style", "glasses")
     fields = {
@@ -76,6 +76,8 @@ def test_directions_from_files_are_added_by_their_strengths(
     }
     assert edit.run(config(**fields), tmp_path / "run") == 0
     assert row(tmp_path / "run")["text"] == "red hair and glasses"
+    assert row(tmp_path / "run")["l2"] > 0
+    assert "seed_0001: changed by " in capsys.readouterr().out
     moved = directions.move(start(tiny_generator), tiny_generator, [red, glasses], [2.0, -0.5])
     file = tmp_path / "run/latents/seed_0001_red_hair_and_glasses.npz"
     assert_drawn(file, moved, tiny_generator)
@@ -94,6 +96,10 @@ def test_a_mapper_from_a_file_edits(config, tiny_generator, tmp_path):
     assert edit.run(config(**fields), tmp_path / "run") == 0
     assert row(tmp_path / "run")["text"] == ""  # the file does not say it
     expected = Codes(ws=mapper.edit(start(tiny_generator).ws, 0.2))
+    moved = np.sum(np.square(expected.ws - start(tiny_generator).ws))
+    assert row(tmp_path / "run")["l2"] == pytest.approx(moved, rel=1e-4)
+    with pytest.raises(UserError, match=r"not finite with edit.mapper_strength=1e\+30; expected"):
+        edit.run(config(**fields | {"edit.mapper_strength": 1e30}), tmp_path / "far")
     assert_drawn(tmp_path / "run/latents/seed_0001_mapper.npz", expected, tiny_generator)
     native.save_model(mapper.replace(architecture=architecture), file, text="red hair")
     assert edit.run(config(**fields), tmp_path / "named") == 0

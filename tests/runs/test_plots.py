@@ -5,6 +5,7 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from nada_jax.runs import plots
@@ -47,6 +48,24 @@ def test_the_plot_shows_the_loss_and_every_term(tmp_path):
         colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
     lines = {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C)}  # of three curves
     assert lines <= {tuple(colour) for colour in colours.tolist()}
+
+
+@pytest.mark.parametrize(
+    "xs, expected", [((12, 35), "20"), ((1e-6, 350), "0.01"), ((20, 22), "21")]
+)
+def test_ticks_of_curves_are_plain_numbers(xs, expected, tmp_path, monkeypatch):
+    ticks = []
+    savefig = Figure.savefig
+
+    def save(figure, *args, **kwargs):
+        savefig(figure, *args, **kwargs)
+        axis = figure.axes[0].xaxis
+        ticks.extend(x.get_text() for x in axis.get_ticklabels() + axis.get_ticklabels(minor=True))
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    plots.plot_curves({"a": {"b": [(x, 1.0) for x in xs]}}, "x", "y", tmp_path / "curves.png")
+    assert expected in ticks and len(list(filter(None, ticks))) < 16
+    assert all(float(x.replace("\N{MINUS SIGN}", "-")) > 0 for x in filter(None, ticks))
 
 
 @pytest.mark.parametrize("text", ["rapper with $$ chain", r"$\frac{$", "a^b_c $x$", "_", "x" * 500])

@@ -3,15 +3,19 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import edit as configs
+from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.latents import codes
 from nada_jax.latents.codes import Codes
+from nada_jax.portraits.subjects import draw
 from nada_jax.tasks import edit
+from nada_jax.weights import native
 from nada_jax.weights.registry import ASSETS
 
 
@@ -84,6 +88,38 @@ def test_latents_of_both_kinds_are_edited_and_bad_files_skipped(
         fields |= {"edit.space": "w+", "latents": str(folder / "styles.npz")}
         edit.run(config(**fields), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_latents_of_a_run_of_invert_bring_their_tuned_generators(config, tiny_generator, tmp_path):
+    # Of an inversion by "pti": latents/NAME.npz and tuned/NAME.safetensors.
+    ws = np.random.default_rng(0).standard_normal((1, 6, 8), np.float32)
+    for name in "ab":
+        codes.write(tmp_path / f"latents/{name}.npz", Codes(ws=ws))
+    tuned = jax.tree.map(lambda x: 1.3 * x, tiny_generator)
+    native.save_model(tuned, tmp_path / "tuned/b.safetensors")
+    fields = {"seeds": (), "latents": str(tmp_path / "latents"), "edit.l2": 1e6, "edit.lr": 1e-9}
+    assert edit.run(config(**fields), tmp_path / "run") == 0
+    for name, generator in {"a": tiny_generator, "b": tuned}.items():
+        with Image.open(tmp_path / f"run/edited/{name}_x.png") as image:
+            expected = images.to_uint8(draw(generator, Codes(ws=ws))[0])
+            np.testing.assert_allclose(np.asarray(image, int), expected, atol=1)
+
+
+def test_no_two_results_have_one_name(config, tiny_file, tmp_path, monkeypatch):
+    edit.check_names(["a", "a_sketch"], "x", ["sketch"])
+    edit.check_names(["a", "b"], "sketch", ["sketch"])
+    with pytest.raises(UserError, match="'a' and 'A_sketch' would both become edited/A_sketch_s"):
+        edit.check_names(["a", "A_sketch"], "sketch", ["sketch"])
+    folder = tmp_path / "sketch"  # after which a bare generator.safetensors within is named
+    for name in ("a", "a_sketch"):
+        codes.write(folder / f"{name}.npz", Codes(ws=np.zeros((1, 6, 8), np.float32)))
+    shutil.copy(tiny_file, folder / "generator.safetensors")
+    monkeypatch.chdir(folder)
+    fields = {"seeds": (), "latents": ".", "edit.label": "sketch"}
+    with pytest.raises(UserError, match="would both become edited/a_sketch_sketch.png"):
+        given = ("generator.safetensors",)
+        edit.run(config(**fields, generators=given), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_images_are_inverted_first(config, tmp_path):

@@ -57,6 +57,22 @@ def test_the_page_holds_all_cells_and_resuming_adds_what_is_missing(config, tmp_
         np.testing.assert_allclose(again[name][figure], row[figure], rtol=1e-3, atol=1e-6)
 
 
+def test_latents_are_subjects_and_cells_of_replaced_ones_are_done_anew(config, tmp_path, capsys):
+    file, ws = tmp_path / "x.npz", np.random.default_rng(0).standard_normal((2, 6, 8), np.float32)
+    fields = {"latents": str(file), "sweep.steps": (2,), "sweep.l2": (0.0,)}
+    np.savez(file, ws=ws)
+    assert edit_sweep.run(config(**fields), tmp_path / "run") == 0
+    (row,) = cells(tmp_path / "run").values()
+    assert len(row["gained"]) == 2 and list(row["subjects"]) == ["x_0", "x_1"]
+    assert "ms/step" not in (tmp_path / "run/edit_sweep.html").read_text()
+    np.savez(file, ws=ws[:1])
+    assert edit_sweep.run(config(**fields), tmp_path / "run") == 0
+    assert "done already" not in capsys.readouterr().out
+    (row,) = cells(tmp_path / "run").values()
+    assert list(row["subjects"]) == ["x"]
+    assert "the smallest and the largest" not in (tmp_path / "run/edit_sweep.html").read_text()
+
+
 def test_an_identity_network_may_be_an_embedded_clip(config, tmp_path, tiny_clip, monkeypatch):
     assert load_identity("avatar-p16").image_size == 64
     small = load_clip(tiny_clip).without_texts()
@@ -78,7 +94,8 @@ def test_an_identity_network_may_be_an_embedded_clip(config, tmp_path, tiny_clip
         ({"sweep.texts": (" ",)}, "sweep.texts is"),
         ({"sweep.texts": ("a b", "a_b")}, "sweep has two cells of the name 'a_b-"),
         ({"judge": ""}, "judge is ''; expected a CLIP"),
-        ({"latents": "x.npz"}, "latents and seeds are set"),
+        ({"latents": "x.npz"}, "latents='x.npz' does not exist"),
+        ({"latents": "x.npz", "images": "avatars"}, "images and latents are set"),
     ],
 )
 def test_wrong_fields_are_named_and_nothing_is_written(fields, words, config, tmp_path):

@@ -73,13 +73,17 @@ def test_texts_give_a_direction_a_sheet_and_figures(config, tmp_path, capsys):
     assert found[1]["judged"] == 0 and {"nearer", "correlation", "seconds"} < set(found[1])
     with Image.open(tmp_path / "run" / "samples" / "direction.png") as sheet:
         assert sheet.size == (3 * 8 * 16 + 2 * 8 * 2, 3 * 8 * 16 + 2 * 8 * 2)
-    assert "scored images: 40/40" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "scored images: 40/40" in printed
+    assert "strength +1: judged" in printed and "strength +0" not in printed
 
 
 def test_a_global_direction_computes_its_statistics_once(config, tmp_path, capsys, monkeypatch):
     fields = {"find.method": "global", "find.beta": 0.0}
     assert find_direction.run(config(**fields), tmp_path / "a") == 0
-    assert "statistics, computed once: images: 52/52" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "statistics, computed once: images: 52/52" in printed
+    assert "the statistics are kept for further runs: " in printed
     direction = loading.load_model(Direction, tmp_path / "a" / "direction.safetensors")
     assert direction.architecture.space == "style"
     assert rows(tmp_path / "a")[0]["channels"] == 26
@@ -94,7 +98,12 @@ def test_two_folders_give_a_direction(config, folders, tmp_path):
     fields = {f"find.{name}_images": folder for name, folder in folders.items()}
     assert find_direction.run(config(**fields, **{"find.method": "images"}), tmp_path / "run") == 0
     header = files.read_metadata(tmp_path / "run" / "direction.safetensors")
-    assert header["source"] == folders["source"] and header["target"] == folders["target"]
+    # As folders, and not as texts, by which an edit would be measured.
+    assert header["target_images"] == folders["target"] and "target" not in header
+    with pytest.raises(UserError, match=r"strengths has 1e\+38, whose images are not finite"):
+        fields |= {"find.method": "images", "strengths": (1e38,)}
+        find_direction.run(config(**fields), tmp_path / "far")
+    assert not (tmp_path / "far").exists()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_a_run_writes_a_mapper_and_continues_where_it_stopped(config, tmp_path):
     [
         ({"mapper.levels": ()}, r"mapper.levels is \(\); expected some of coarse, medium and fine"),
         ({"mapper.levels": ("all", "fine")}, "mapper.levels is"),
+        ({"mapper.levels": ("fine",)}, "expected a level of the generator's 6 latents: coarse is"),
         ({"mapper.layers": 0}, "mapper.layers is 0"),
         ({"loss.identity": 0.1}, "identity.weights is ''; expected an irse50 file"),
         ({"clip.weights": (1.0, 2.0)}, "clip.weights is .*; expected a number for each of the 1"),
