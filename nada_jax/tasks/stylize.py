@@ -22,7 +22,7 @@ from nada_jax.photos.align import PIXELS
 from nada_jax.photos.paste import paste
 from nada_jax.portraits import inversions
 from nada_jax.portraits.settings import InversionSettings
-from nada_jax.portraits.subjects import Subject, inverted
+from nada_jax.portraits.subjects import Subject, inverted, read_tuned, tuned_file
 from nada_jax.runs import per_image
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.web import gallery
@@ -183,10 +183,11 @@ def reread(run: ImageRun, item: Item, row: Mapping[str, Any], source: Generator)
     path = run.path(f"latents/{item.name}.npz")
     codes = latent_files.read(path, source, "latents")
     image = images.read(run.path(f"aligned/{item.name}.png"), source.size)
-    tuned = run.path(f"tuned/{item.name}.safetensors")
+    file = run.path(f"tuned/{item.name}.safetensors")
+    tuned = read_tuned(file, source) if file.is_file() else None
     figures = {name: x for name, x in row.items() if name not in OURS}
     quad = np.array(row["quad"]) if "quad" in row else None
-    return Subject(item, codes, image, read_tuned(tuned, source), quad, figures)
+    return Subject(item, codes, image, tuned, quad, figures)
 
 
 def read_latents(item: Item, source: Generator) -> Subject:
@@ -194,22 +195,8 @@ def read_latents(item: Item, source: Generator) -> Subject:
     codes = latent_files.read(item.path, source, "latents")
     if len(codes) > 1:
         raise UserError(f"{item.path} holds latents of {len(codes)} images; expected those of one")
-    tuned = item.path.parent.parent / "tuned" / f"{item.path.stem}.safetensors"
-    tuned = tuned if item.path.parent.name == "latents" else Path()
-    return Subject(item, codes, tuned=read_tuned(tuned, source))
-
-
-def read_tuned(path: Path, source: Generator) -> Generator | None:
-    """The generator that was tuned for an image; None where there is none."""
-    if not path.is_file():
-        return None
-    tuned = native.read(Generator, path).replace(precision=source.precision)
-    if tuned.architecture != source.architecture:
-        raise UserError(
-            f"{path} was not tuned from generator.weights: its architecture is another; expected the generator of that "
-            "inversion"
-        )
-    return tuned
+    file = tuned_file(item)
+    return Subject(item, codes, tuned=file and read_tuned(file, source))
 
 
 # -- How it is drawn -----------------------------------------------------------------------------------
