@@ -179,5 +179,5 @@ def test_ws_of_a_wrong_shape_are_reported_with_the_right_one(tiny_generator, sha
 
 
 def test_an_unknown_noise_is_reported_with_the_known_ones(tiny_generator, ws):
-    with pytest.raises(ValueError, match='noise is \'random\'; expected "const", "none" or a'):
+    with pytest.raises(ValueError, match='noise is \'random\'; expected "const", "none", a PRNG'):
         tiny_generator.synthesize(ws, "random")
