@@ -20,13 +20,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = "align"  # the module of nada_jax.tasks that runs this config
     config.images = "faces"  # a file, a folder, or the examples "faces"
     config.overwrite = False  # True deletes an earlier run in the workdir
-    config.size = (
-        1024  # side of the results in pixels: FFHQ's, which smaller generators see reduced
-    )
+    config.size = 1024  # side of the results in pixels, as in FFHQ; generators reduce it
     config.align = ConfigDict()
-    config.align.mode = (
-        "face"  # finds faces; "none" takes the middle of the image, "crop" a part of it
-    )
+    config.align.mode = "face"  # finds faces; "none" takes the middle, "crop" a part
     config.align.faces = "largest"  # of several; or "all", or a number, 1 for the largest
     config.align.crop = ()  # crop: left, top, right and bottom in pixels; becomes the smallest square around it
     # face: JSON, name of an image -> 5 points [x, y] (left eye, right eye, nose, left and right corner of the mouth), or

@@ -42,9 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.find.beta = 0.2  # global: least relevance of the channels that move; less moves more
     config.encoder = ConfigDict()
     config.encoder.weights = ""  # images: takes the latents of both folders in place of scores
-    config.statistics = (
-        ConfigDict()
-    )  # global: computed once for a generator and a CLIP, then cached
+    config.statistics = ConfigDict()  # global: computed once for a generator and a CLIP
     config.statistics.samples = 16  # images in which each channel is moved; officially 100
     config.statistics.seed = 0  # of their latents
 

@@ -18,15 +18,12 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the defaults; variant "ffhq" has the official numbers for photographs of faces."""
     config = invert.get_config(variant)  # how images become latents; its fields are explained there
     config.task = "stylize"  # the module of nada_jax.tasks that runs this config
-    config.latents = (
-        ""  # in place of images: a file or folder of latents, such as runs/invert/latents
-    )
+    config.latents = ""  # in place of images: latents, such as runs/invert/latents
     # What draws: names of recipes that have been run (sketch, joker, zombie, golden_statue, robot), files of adapted
     # generators, or style deltas (of the strategy style_space).
     config.generators = ("sketch",)
-    config.strength = (
-        1.0,
-    )  # 0 is the reconstruction, 1 the adapted generator; one, or one for each
+    # 0 is the reconstruction, 1 the adapted generator; one number, or one for each.
+    config.strength = (1.0,)
     config.paste = False  # also put what is drawn back into the whole photograph
     config.invert.method = "encoder"  # instant, and latents that adapted generators draw well
     if variant == "ffhq":

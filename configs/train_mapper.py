@@ -48,9 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.loss = ConfigDict()  # factor of each term
     config.loss.clip = 1.0  # the image is near the text
-    config.loss.l2 = (
-        3.0  # the latent stays near its source; officially 0.8, which changes clothes too
-    )
+    config.loss.l2 = 3.0  # the latent stays near; officially 0.8, which changes clothes too
     config.loss.identity = 0.0  # the two faces are those of one person; officially 0.1
 
     config.optimizer = ConfigDict()  # Adam; the official code has Ranger

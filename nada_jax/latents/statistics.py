@@ -29,9 +29,7 @@ from nada_jax.weights import native, registry
 
 MOVED = 5.0  # standard deviations by which a channel is moved, down and up; as in the official code
 SPREAD = 4096  # latents behind the standard deviations, for which only styles are computed
-VERSION = (
-    1  # of these computations; after a change of them, cached files of the old ones are passed over
-)
+VERSION = 1  # of these computations; cached files of an older one are passed over
 
 Report = Callable[[int, int], None]  # of progress: (finished, all)
 

@@ -10,22 +10,18 @@ from nada_jax.photos import mtcnn
 
 SIDE = 1024  # of the copy that is searched: the last network sees a face in 48 pixels in any case
 SMALLEST = 1 / 40  # of a face, in the longer side
-CELL, STRIDE, SHRINK = (
-    12,
-    2,
-    0.709,
-)  # of the first network; each level of its pyramid has half the area
+# Of the first network, as published; each level of its pyramid has half the area.
+CELL, STRIDE, SHRINK = 12, 2, 0.709
 PROPOSED, REFINED, CERTAIN = 0.6, 0.7, 0.8  # least probability after each network, as published
 OVERLAP, OVERLAP_OF_LEVEL = 0.7, 0.5  # most of two faces, and of two proposals of one level
 # A face is seen again, upright, in the middle of a square, from these places (shares of it) and mirrored: the mean of ten
 # views is nearer to the truth than one, and a turned face is found as well as an upright one.
 VIEWS = ((0, 0), (0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05))
 ROUNDS = 2
-SQUARE, UP = (
-    2.8,
-    0.06,
-)  # its side by the larger of the distances eye to eye and eyes to mouth; and how far it lies above
-LOWER = 0.03  # MTCNN sees pupils; the mean of an eye's outline, as FFHQ has it, lies lower by this share of their distance
+# The side of that square by the larger of the distances eye to eye and eyes to mouth; and how far it lies above.
+SQUARE, UP = 2.8, 0.06
+# MTCNN sees pupils; the mean of an eye's outline, as FFHQ has it, lies lower by this share of their distance.
+LOWER = 0.03
 MIRRORED = (1, 0, 2, 4, 3)  # where each landmark stands in a mirror
 TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180)
 
