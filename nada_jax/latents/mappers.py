@@ -115,7 +115,7 @@ def make_step(
         (loss, terms), grads = jax.value_and_grad(losses, has_aux=True)(state.params, context, ws)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, chosen=None)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "norm": optax.global_norm(params)} | terms
+        metrics = {"loss": loss, "norm": optax.tree.norm(params)} | terms
         return MapperState(state.step + 1, params, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)
