@@ -1,6 +1,7 @@
 """A run over images of the user, each with results of its own: one that is bad does not end the others."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -134,12 +135,10 @@ class ImageRun(Run):
             remedy="give another --workdir, or --config.overwrite=True to delete that run",
         )
 
-    @property
+    @functools.cached_property  # every item looks at them, and nobody else may write them now
     def earlier_rows(self) -> list[dict[str, Any]]:
         """Metrics of items that are finished, of earlier runs and of this one."""
-        if self.config.overwrite and not self._begun:
-            return []
-        return metrics.read(self.path("metrics.jsonl"))
+        return [] if self.config.overwrite else metrics.read(self.path("metrics.jsonl"))
 
     def todo(self, facts: Mapping[str, Any] | None = None) -> list[Item]:
         """The items whose results do not stand in the workdir; says how many do.
@@ -244,7 +243,8 @@ class ImageRun(Run):
             row["face_of"] = item.face_of
         names = [str(path.relative_to(self.directory)) for path in written]
         row |= {"sha256": item.digest} | dict(figures) | {"files": names}
-        kept, gone = [], []
+        row = json.loads(json.dumps(row))  # as the file has it
+        kept, gone = [], set()
         for x in self.earlier_rows:
             others = {*x.get("files", []), *x.get("older", [])} - set(names)
             ours, same = x.get("image") == item.name, x.get("sha256") == row["sha256"]
@@ -253,11 +253,15 @@ class ImageRun(Run):
             elif (
                 not same
             ):  # of the image that stood there before; also faces that only that one had
-                gone += others
+                gone |= others
             elif others:  # of other domains: they stay, and `overwrite` has to know them
                 row["older"] = sorted(others)
-        self.write_metrics([*kept, row])
-        self.delete([path for path in self.written() if path in set(map(self.path, gone))])
+        rows = [*kept, row]
+        self.write_metrics(rows)
+        self.earlier_rows = rows
+        if gone:
+            gone = set(map(self.path, gone))
+            self.delete([path for path in self.written() if path in gone])
         self.finished.append(item.name)
 
     def skip(self, item: Item, error: UserError) -> None:

@@ -23,7 +23,7 @@ from nada_jax.runs.progress import Progress
 from nada_jax.settings import LARGEST, Section, one_of
 from nada_jax.web import comparison
 from nada_jax.web.comparison import Cell
-from nada_jax.weights import loading
+from nada_jax.weights import loading, registry
 
 MEMORY = inversions.MEMORY  # the remedy for a lack of it
 RESULTS = "cells/*.png", "edit_sweep.html", "edit_sweep.md", "edit_sweep.png"
@@ -257,7 +257,7 @@ def write_page(run: ImageRun, settings: Settings, facts: Mapping[str, Any]) -> N
     models = ", ".join(settings.clip.models)
     done = sum(point.label in rows for point in points)
     part = "which took part in the optimisation" if settings.judge in settings.clip.models else ""
-    stand_in = settings.identity.weights in ("avatar-p8", "avatar-p16")
+    stand_in = settings.identity.weights in registry.embedded_clips()
     notes = [
         f"Optimised with {models}; judged by {settings.judge}, {part or 'which took no part'}. Subjects from left to "
         "right are the same in all rows.",

@@ -17,9 +17,10 @@ from nada_jax.errors import UserError
 from nada_jax.latents import directions, statistics
 from nada_jax.latents.codes import Codes
 from nada_jax.latents.directions import Direction
+from nada_jax.latents.inversion import encode
+from nada_jax.latents.projection import Networks
 from nada_jax.latents.statistics import StatisticsSettings
 from nada_jax.models.clip import Clip
-from nada_jax.models.encoder import Encoder, refine
 from nada_jax.models.stylegan2 import Generator, draw_latents
 from nada_jax.portraits.measures import judged
 from nada_jax.portraits.settings import Source, Text
@@ -83,13 +84,12 @@ def _by_images(settings: "Settings", models: Models) -> tuple[Direction, dict[st
     if not settings.encoder.weights:
         return _by_samples(settings, models)
     encoder = loading.load_encoder(settings.encoder.weights, field="encoder.weights")
-    generator, found = models.generator, {}
+    networks, found = Networks(models.generator, encoder=encoder), {}
     for field in FOLDERS:
         given, size = getattr(settings.find, field), settings.batch_size
-        stream = images.stream(given, generator.size, field=f"find.{field}", batch=size)
-        encode = functools.partial(_encode, encoder, generator)
+        stream = images.stream(given, models.generator.size, field=f"find.{field}", batch=size)
         found[field] = np.concatenate(
-            [batches.apply(encode, settings.batch_size, batch) for batch in stream]
+            [batches.apply(functools.partial(encode, networks), size, batch) for batch in stream]
         )
     direction = directions.between(*found.values())
     return direction, {field: float(len(ws)) for field, ws in found.items()}
@@ -276,14 +276,6 @@ def measure(
 def _score(generator: Generator, clip: Clip, aim: jax.Array, ws: jax.Array) -> jax.Array:
     """Latents [b, w_dim] -> the cosine of their images' features with a direction, [b]."""
     return clip.embed_images(generator.synthesize(ws), antialias=True) @ aim
-
-
-@jax.jit
-def _encode(encoder: Encoder, generator: Generator, images: jax.Array) -> jax.Array:
-    """Images [b, h, w, 3] -> latents [b, l, w_dim]."""
-    if encoder.iterative:
-        return refine(encoder, images, generator.synthesize)
-    return encoder.encode(images)
 
 
 @jax.jit

@@ -119,9 +119,8 @@ def _clips() -> list[Row]:
     import huggingface_hub  # a second that no other task needs
 
     rows = []
-    for directory in sorted(registry.ASSETS.glob("clip-*")):
-        name, size = directory.name.removeprefix("clip-"), _image_size(directory)
-        row = _row(name, "cartoons", size, license="Apache-2.0")
+    for name, directory in registry.embedded_clips().items():
+        row = _row(name, "cartoons", _image_size(directory), license="Apache-2.0")
         rows.append(row | _found("embedded", directory / "model.safetensors"))
     for name, (size, megabytes) in registry.CLIPS.items():
         url = f"https://huggingface.co/{name}"

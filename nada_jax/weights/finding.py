@@ -44,7 +44,7 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
       UserError: there is no such name or directory, or it cannot be fetched.
     """
     name = files.spelled(model, field)
-    embedded = {p.name.removeprefix("clip-"): p for p in registry.ASSETS.glob("clip-*")}
+    embedded = registry.embedded_clips()
     if name in embedded:
         return embedded[name]
     path = expand(model, field)

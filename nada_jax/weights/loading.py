@@ -197,7 +197,7 @@ def load_identity(weights: str | os.PathLike, *, field: str = "identity.weights"
     Raises:
       UserError: there is no such file, or it holds no such network.
     """
-    if (registry.ASSETS / f"clip-{files.spelled(weights, field)}").is_dir():
+    if files.spelled(weights, field) in registry.embedded_clips():
         return load_clip(weights, field=field).without_texts()
     return load_model(Irse50, weights, field=field)
 

@@ -89,6 +89,11 @@ CLIPS = {  # hub names in the recipes: size of their images, megabytes of the Fl
 }
 
 
+def embedded_clips() -> dict[str, Path]:
+    """The embedded CLIPs: name -> directory."""
+    return {path.name.removeprefix("clip-"): path for path in sorted(ASSETS.glob("clip-*"))}
+
+
 def cache() -> Path:
     """The user's directory for downloaded weights: $NADA_JAX_CACHE or ~/.cache/nada_jax."""
     return Path(os.environ.get("NADA_JAX_CACHE", "~/.cache/nada_jax")).expanduser()
