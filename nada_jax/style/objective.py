@@ -147,6 +147,12 @@ class Objective:
                 total += weights.style[:, i] * value
         return total, figures
 
+    def of_rows(
+        self, images: jax.Array, vgg: Vgg, rows: tuple[Targets, Weights]
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """`loss`, as `minimize.Loss` has it."""
+        return self.loss(vgg, images, *rows)
+
     def distance(self, found: Style, target: Style) -> dict[str, jax.Array]:
         """Layer -> distance [b] of two styles."""
         return {name: KINDS[self.kind].distance(found[name], target[name]) for name in found}
