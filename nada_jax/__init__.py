@@ -31,6 +31,7 @@ _HOMES = {
     "load_model": "weights.loading",
     "save_generator": "weights.native",
     "save_model": "weights.native",
+    "style_transfer": "style.painting",
     "text_direction": "adaptation.prompts",
     "transfer": "models.blending",
 }
