@@ -174,6 +174,21 @@ def _root(matrices: jax.Array) -> jax.Array:
     return jnp.einsum("bik,bk,bjk->bij", vectors, jnp.sqrt(jnp.maximum(values, 0)), vectors)
 
 
+def variety(x: Statistics) -> jax.Array:
+    """In how many directions features vary: the participation ratio of their covariance, tr(C)^2 / tr(C^2).
+
+    Args:
+      x: those of `gaussian`.
+
+    Returns:
+      [b], from 1 (all features lie on a line) to the number of channels; 0 where they are constant.
+    """
+    covariance = x["covariance"]
+    squares = jnp.sum(covariance**2, axis=(1, 2))
+    trace = jnp.trace(covariance, axis1=1, axis2=2)
+    return jnp.where(squares > 0, trace**2 / jnp.where(squares > 0, squares, 1), 0)
+
+
 @jax.custom_vjp
 def trace_of_root(matrices: jax.Array) -> jax.Array:
     """Trace of the square root of symmetric matrices [b, c, c] -> [b]; those of rounding count as 0.
