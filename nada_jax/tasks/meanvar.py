@@ -157,7 +157,7 @@ def measure(vgg: Vgg, settings: Settings, drawn: Drawn) -> dict[str, float]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _describe(objective: Objective, vgg: Vgg, pixels: jax.Array) -> dict[str, losses.Statistics]:
-    return objective.describe(vgg, pixels)
+    return objective.describe(vgg, pixels, as_target=True)
 
 
 def write_page(run: ImageRun, content: Item, style: Item) -> None:
