@@ -55,6 +55,7 @@ def find(source: str, field: str) -> list[Item]:
         if part in shipped:
             found.append(Item(part, shipped[part]))
             continue
+        files.check_local(part, f"{field}={source!r}")
         try:
             found += listing(part, field)
         except UserError as error:
