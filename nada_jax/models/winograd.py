@@ -89,6 +89,8 @@ def _conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     (above, below), (left, right) = padding
     below += strips * rows * OUTPUTS - height
     right += across * OUTPUTS - width
+    # Fills the result until it is written. With zeros, XLA would hold the results of all layers from the start.
+    first = x[0, 0, 0, 0]
     x = jnp.pad(x, ((0, 0), (above, below), (left, right), (0, 0)))
     # In one product, before which XLA turns a turned kernel, once.
     taps = jnp.array(np.kron(_TAPS, _TAPS), x.dtype) @ kernel.reshape(9, -1)
@@ -105,8 +107,15 @@ def _conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
         y = _combine(_OUTPUTS, [y[i] for i in range(TAPS)], 2)
         return y.reshape(b, rows * OUTPUTS, across * OUTPUTS, o)
 
-    y = jax.lax.map(strip, jnp.arange(strips)) if strips > 1 else strip(0)[None]
-    y = y.swapaxes(0, 1).reshape(b, strips * rows * OUTPUTS, across * OUTPUTS, o)
+    if strips == 1:
+        return strip(0)[:, :height, :width]
+    y = jnp.broadcast_to(first, (b, strips * rows * OUTPUTS, across * OUTPUTS, o))
+    y = jax.lax.fori_loop(
+        0,
+        strips,
+        lambda i, y: jax.lax.dynamic_update_slice_in_dim(y, strip(i), i * rows * OUTPUTS, axis=1),
+        y,
+    )
     return y[:, :height, :width]
 
 
