@@ -91,11 +91,13 @@ def _conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     (above, below), (left, right) = padding
     below += strips * rows * OUTPUTS - height
     right += across * OUTPUTS - width
-    # Fills the result until it is written. With zeros, XLA would hold the results of all layers from the start.
+    # Of what XLA knows to depend on no image, it holds the arrays of all layers from the start of the program on. So
+    # the result starts filled with a value of x, and to the transform of taps a 0 is added that XLA does not know.
     first = x[0, 0, 0, 0]
+    transform = np.kron(_TAPS, _TAPS).astype(np.float32) + jnp.float32(first > jnp.inf)
     x = jnp.pad(x, ((0, 0), (above, below), (left, right), (0, 0)))
     # In one product, before which XLA turns a turned kernel, once.
-    taps = jnp.array(np.kron(_TAPS, _TAPS), x.dtype) @ kernel.reshape(9, -1)
+    taps = transform @ kernel.reshape(9, -1)
     taps = taps.reshape(TAPS, TAPS, *kernel.shape[2:])
 
     def strip(i):
