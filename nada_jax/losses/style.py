@@ -70,12 +70,27 @@ def second_sums(x: jax.Array, weights: jax.Array) -> Statistics:
     b, h, w, c = x.shape
     weights = jnp.broadcast_to(weights, x.shape[:3]).reshape(b, h * w)
     x = x.reshape(b, h * w, c)
-    weighted = x * weights[..., None]
     return {
         "weight": jnp.sum(weights, axis=1),
-        "sum": jnp.sum(weighted, axis=1),
-        "products": jnp.einsum("bpi,bpj->bij", weighted, x),
+        "sum": jnp.sum(x * weights[..., None], axis=1),
+        "products": _products(x, weights),
     }
+
+
+@jax.custom_vjp
+def _products(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Sums over positions p of products of channels: x [b, p, c], weights [b, p] -> [b, c, c]."""
+    return jnp.einsum("bpi,bpj->bij", x * weights[..., None], x)
+
+
+def _products_backward(saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # JAX would take one product for each of the two x, and both channels first.
+    x, weights = saved
+    y = jnp.einsum("bpi,bij->bpj", x, gradient + gradient.swapaxes(1, 2))
+    return y * weights[..., None], 0.5 * jnp.sum(x * y, axis=2)
+
+
+_products.defvjp(lambda x, weights: (_products(x, weights), (x, weights)), _products_backward)
 
 
 def _per_position(sums: Statistics) -> Statistics:

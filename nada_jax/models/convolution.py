@@ -52,22 +52,30 @@ def _conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
 _conv_by_hand = jax.custom_vjp(_conv, nondiff_argnums=(2,))
 
 
-def _backward(padding: Padding, saved, dy: jax.Array):
-    x, kernel = saved
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+def turn(kernel: jax.Array, padding: Padding) -> tuple[jax.Array, Padding]:
+    """The kernel and the padding of the convolution that is the gradient by x of one with these."""
     rest = tuple(
         (k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(kernel.shape[:2], padding, strict=True)
     )
+    return kernel[::-1, ::-1].swapaxes(2, 3), rest
+
+
+def kernel_gradient(x: jax.Array, dy: jax.Array, padding: Padding) -> jax.Array:
+    """The gradient [k, l, i, o] of a convolution by its kernel, of that by its output [b, h', w', o]."""
     # Channels in place of the batch, and dy as a kernel of the size of the image; padded by hand, since
     # the fast path for such kernels takes no padding.
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     if not on_cpu():
         # Or XLA would make the padding the convolution's again, and not know it for a kernel gradient.
         padded = jax.lax.optimization_barrier(padded)
-    dkernel = jax.lax.conv_general_dilated(
+    return jax.lax.conv_general_dilated(
         padded, dy, (1, 1), "VALID", dimension_numbers=("CHWN", "IHWO", "HWNC")
     )
-    return _conv(dy, turned, rest), dkernel
+
+
+def _backward(padding: Padding, saved, dy: jax.Array):
+    x, kernel = saved
+    return _conv(dy, *turn(kernel, padding)), kernel_gradient(x, dy, padding)
 
 
 _conv_by_hand.defvjp(lambda x, kernel, padding: (_conv(x, kernel, padding), (x, kernel)), _backward)

@@ -16,8 +16,8 @@ import numpy as np
 
 from nada_jax.errors import UserError
 from nada_jax.losses import perceptual
-from nada_jax.models.convolution import conv
 from nada_jax.models.ops import check_images
+from nada_jax.models.winograd import conv
 
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of each block, by depth
 LPIPS_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")

@@ -199,6 +199,26 @@ def measure(
     }
     first = next(iter(made.values()))
     blocks["pytorch"] = functools.partial(pytorch, first), 1
+    return in_turns(blocks, steps, rounds, clock)
+
+
+def in_turns(
+    blocks: dict[str, tuple[Callable[[], None], int]],
+    steps: int,
+    rounds: int,
+    clock: Callable[[], float],
+) -> dict[str, list[float]]:
+    """Times blocks in turns, after one of each to warm up.
+
+    Args:
+      blocks: by name, what computes a block of steps, and of how many images.
+      steps: in a block.
+      rounds: blocks of each.
+      clock: in seconds.
+
+    Returns:
+      By name the milliseconds a step and image, of each round.
+    """
     times: dict[str, list[float]] = {name: [] for name in blocks}
     for block, _ in blocks.values():
         block()  # warm-up
@@ -208,6 +228,24 @@ def measure(
             block()
             times[name].append(1e3 * (clock() - began) / steps / batch)
     return times
+
+
+def compare(times: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Prints and summarises what `in_turns` found, "pytorch" and ours by the number of images.
+
+    Returns:
+      "ms" of a step and image by name; "ratio", PyTorch's over ours, by the number of images.
+    """
+    report = {"ms": {row: _summary(values) for row, values in times.items()}, "ratio": {}}
+    for row, values in times.items():
+        label = "PyTorch, one by one" if row == "pytorch" else f"ours, {row} at once"
+        line = f"  {label:20} {statistics.median(values):8.4g} ms a step and image"
+        if row != "pytorch":
+            pairs = zip(values, times["pytorch"], strict=True)
+            ratio = report["ratio"][row] = _summary([b / a for a, b in pairs])
+            line += "; PyTorch / ours {median:.3g} ({min:.3g} to {max:.3g})".format(**ratio)
+        print(line, flush=True)
+    return report
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -242,17 +280,7 @@ def main(argv: list[str] | None = None) -> None:
         reports[name] = {
             "differences": apart, "threads": threads, "clock": args.clock,
             "load": (before, os.getloadavg()[0]), "jax": jax.__version__, "torch": torch.__version__,
-            "ms": {row: _summary(values) for row, values in times.items()},
-            "ratio": {},
-        }  # fmt: skip
-        for row, values in times.items():
-            label = "PyTorch, one by one" if row == "pytorch" else f"ours, {row} at once"
-            line = f"  {label:20} {statistics.median(values):8.4g} ms a step and image"
-            if row != "pytorch":
-                pairs = zip(values, times["pytorch"], strict=True)
-                ratio = reports[name]["ratio"][row] = _summary([b / a for a, b in pairs])
-                line += "; PyTorch / ours {median:.3g} ({min:.3g} to {max:.3g})".format(**ratio)
-            print(line, flush=True)
+        } | compare(times)  # fmt: skip
     if args.json:
         args.json.write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
 

@@ -6,6 +6,7 @@ noise buffers, the VGG-16 with LPIPS of its features, Adam. The edit is that of 
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +24,22 @@ def rate(share: float, up: float = 0.05, down: float = 0.25) -> float:
     return (0.5 - 0.5 * math.cos(falling * math.pi)) * min(1.0, share / up)
 
 
-def perceptual(vgg: Weights, images: torch.Tensor) -> torch.Tensor:
-    """[b, 3, h, w] in [-1, 1] -> features [b, n], whose squared distance is LPIPS, as the published script module has
-    them: of unit length in each pixel, times the root of the layer's weights, over that of the number of pixels."""
-    x, found = (images - vgg["mean"]) / vgg["std"], []
+def relus(vgg: Weights, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """The features "relu1_1", "relu1_2", ... [b, c, h', w'] of a VGG-16, of images [b, 3, h, w] in [-1, 1]."""
+    x = (images - vgg["mean"]) / vgg["std"]
     for name in convolutions(16):
         if name.endswith("_1") and name != "conv1_1":
             x = F.max_pool2d(x, 2)
         x = F.relu(F.conv2d(x, vgg[f"{name}.weight"], vgg[f"{name}.bias"], padding=1))
-        if name.replace("conv", "relu") in LPIPS_LAYERS:
+        yield name.replace("conv", "relu"), x
+
+
+def perceptual(vgg: Weights, images: torch.Tensor) -> torch.Tensor:
+    """[b, 3, h, w] in [-1, 1] -> features [b, n], whose squared distance is LPIPS, as the published script module has
+    them: of unit length in each pixel, times the root of the layer's weights, over that of the number of pixels."""
+    found = []
+    for name, x in relus(vgg, images):
+        if name in LPIPS_LAYERS:
             unit = x / (x.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
             weight = vgg[f"lin_{len(found)}"].view(-1, 1, 1) / (x.shape[2] * x.shape[3])
             found.append((unit * weight.sqrt()).flatten(1))
@@ -39,7 +47,7 @@ def perceptual(vgg: Weights, images: torch.Tensor) -> torch.Tensor:
 
 
 def vgg_weights(params: dict) -> Weights:
-    """Weights for `perceptual` out of the parameters of a native VGG, by flat path."""
+    """Weights for `relus` and `perceptual` out of the parameters of a native VGG, by flat path."""
     weights = {"mean": torch.tensor(MEAN).view(3, 1, 1), "std": torch.tensor(STD).view(3, 1, 1)}
     for path, x in params.items():
         x = torch.tensor(x)
