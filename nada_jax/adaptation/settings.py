@@ -17,7 +17,7 @@ from nada_jax.devices.processes import Distributed
 from nada_jax.errors import UserError
 from nada_jax.runs.grids import Samples
 from nada_jax.runs.training import Schedule
-from nada_jax.settings import Count, NonNegative, Precision, Section, Seed, Share, need, one_of
+from nada_jax.settings import Count, NonNegative, Precision, Section, Seed, Share, one_of
 
 # Noise of the source and of the adapted generator, from two keys.
 NOISES: dict[str, Callable[[jax.Array, jax.Array], tuple[Any, Any]]] = {
@@ -56,27 +56,23 @@ class TermSettings(Section):
     def check(self) -> None:
         """Networks have to be given where they are needed."""
         for name, term in self.loss.active("network").items():
-            file, field = getattr(self, name).weights, f"{name}.weights"
-            need(file != "", field, file, f"{term.network.what}, which loss.{name} needs")
+            section = getattr(self, name)
+            for field, what in term.network.needs.items():
+                good = getattr(section, field) != ""
+                section.need(good, field, f"{what}, which loss.{name} needs")
 
     def load_networks(self) -> dict[str, Any]:
         """The networks of the active terms, by term; UserError where one cannot be loaded."""
         return {
-            name: term.network.load(getattr(self, name).weights, field=f"{name}.weights")
+            name: term.network.load(getattr(self, name))
             for name, term in self.loss.active("network").items()
         }
-
-
-def _section(name: str, term: Term) -> type[Section] | None:
-    """A term's section of the config; that of a network says where its weights are."""
-    return Section.extended({"weights": str}, name) if term.network else term.section
 
 
 # The table of terms says which factors and sections there are: a new row needs no change here.
 Loss = Loss.extended(dict.fromkeys(TERMS, NonNegative))
 TermSettings = TermSettings.extended(
-    {"loss": Loss}
-    | {name: section for name, term in TERMS.items() if (section := _section(name, term))}
+    {"loss": Loss} | {name: term.section for name, term in TERMS.items() if term.section}
 )
 
 

