@@ -252,8 +252,19 @@ ROWS = (
         reads=(".pt", ".pth", ".h5", ".ckpt"),
         options=(
             Option("lpips", "linear layers that make it LPIPS-VGG", metavar="FILE", type=Path),
+            Option(
+                "preprocessing",
+                "of the images that it was trained on: torchvision or caffe; by default what the weights themselves "
+                "say, which networks trained by others may not",
+                metavar="NAME",
+                choices=("torchvision", "caffe"),
+            ),
         ),
         examples=(
+            (
+                "vgg19-dcbb9e9d.pth vgg19.safetensors",
+                "torchvision; original weights by their numbers",
+            ),
             ("vgg16-397923af.pth vgg16.safetensors --lpips vgg.pth", "torchvision and LPIPS"),
         ),
     ),

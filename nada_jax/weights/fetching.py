@@ -1,7 +1,8 @@
-"""Downloads of published generators, and their native files, which are made at the first use.
+"""Downloads of published models, and their native files, which are made at the first use.
 
-NVIDIA's pages give no hashes. What arrives has the length that the server announced (`requests` checks
-it), is read strictly by the converter, and its own SHA-256 is kept in the header of the native file.
+NVIDIA's pages give no hashes, those of PyTorch do. What arrives has the length that the server announced
+(`requests` checks it), is read strictly by the converter, and its own SHA-256 is kept in the header of the
+native file.
 """
 
 import contextlib
@@ -24,21 +25,21 @@ TIMEOUT = 30  # seconds without a byte
 
 
 def native_file(entry: Entry, read: Callable[[Path], NativeModel], field: str) -> Path:
-    """Finds the native file of a published generator, or makes it.
+    """Finds the native file of a published model, or makes it.
 
     It is made from the official file that the user has put into the cache, which stays there, or else
     from the publisher's, which is removed.
 
     Args:
-      entry: the generator.
-      read: official file -> generator; UserError where it holds none.
-      field: how messages call the name of the generator.
+      entry: the model.
+      read: official file -> model; UserError where it holds none.
+      field: how messages call the name of the model.
 
     Returns:
       The native file; the official one where the cache cannot be written.
 
     Raises:
-      UserError: the generator cannot be fetched, is no generator, or cannot be written.
+      UserError: the model cannot be fetched, is another one, or cannot be written.
     """
     directory = registry.cache()
     file = registry.native_file(entry, directory)
@@ -52,11 +53,16 @@ def native_file(entry: Entry, read: Callable[[Path], NativeModel], field: str) -
             return file
         if official:
             source, digest = official.name, sha256(official)
+            if not digest.startswith(entry.sha256 or ""):
+                raise UserError(
+                    f"{field}={entry.name!r}: {official} is not the published file: {_mismatch(entry, digest)}; "
+                    + remedy(entry, directory, field)
+                )
         else:
             source = entry.url
             fetched, digest = fetch(entry, directory, field)
         try:
-            generator = read(official or fetched)
+            model = read(official or fetched)
         except UserError as error:
             if official:
                 raise
@@ -67,7 +73,7 @@ def native_file(entry: Entry, read: Callable[[Path], NativeModel], field: str) -
             ) from error
         facts = {"license": registry.LICENSES[entry.license], "sha256": digest}
         try:
-            native.save_model(generator, file, source=source, **facts)
+            native.save_model(model, file, source=source, **facts)
         except UserError as error:
             raise unwritable(entry, directory, field, error) from error
         discard(entry, directory)
@@ -90,12 +96,12 @@ def remedy(entry: Entry, directory: Path, field: str) -> str:
 
 @contextlib.contextmanager
 def lock(entry: Entry, directory: Path, field: str) -> Iterator[None]:
-    """Lets one process at a time make the native file of a generator; the others wait.
+    """Lets one process at a time make the native file of a model; the others wait.
 
     Args:
-      entry: the generator.
+      entry: the model.
       directory: the cache; made if it is not there.
-      field: how messages call the name of the generator.
+      field: how messages call the name of the model.
 
     Raises:
       UserError: the cache cannot be written.
@@ -124,12 +130,12 @@ def lock(entry: Entry, directory: Path, field: str) -> Iterator[None]:
 
 
 def fetch(entry: Entry, directory: Path, field: str) -> tuple[Path, str]:
-    """Downloads a generator, or finds what an earlier call has brought; hold its `lock`.
+    """Downloads a model, or finds what an earlier call has brought; hold its `lock`.
 
     Args:
-      entry: the generator.
+      entry: the model.
       directory: the cache; the file goes into a hidden directory in it, and stays until `discard`.
-      field: how messages call the name of the generator.
+      field: how messages call the name of the model.
 
     Returns:
       The file, whole and checked, and its SHA-256.
@@ -138,7 +144,7 @@ def fetch(entry: Entry, directory: Path, field: str) -> tuple[Path, str]:
       UserError: it cannot be fetched, has another hash, or cannot be written; nothing is left behind.
     """
     import pooch
-    import requests  # both imports are slow, and a cached generator needs neither
+    import requests  # both imports are slow, and a cached model needs neither
 
     pooch.get_logger().setLevel("WARNING")
     hidden = _hidden(entry, directory)
@@ -156,11 +162,13 @@ def fetch(entry: Entry, directory: Path, field: str) -> tuple[Path, str]:
             get = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**20, timeout=TIMEOUT)
             get(url, output, None)
         digest = sha256(Path(output))
+        if not digest.startswith(entry.sha256 or ""):
+            raise ValueError  # pooch compares whole hashes alone; it tries again as after its own
 
     fetcher = pooch.Pooch(
         path=hidden,
         base_url="",
-        registry={entry.file: entry.sha256},
+        registry={entry.file: None},
         urls={entry.file: entry.url},
         retry_if_failed=ATTEMPTS - 1,
     )
@@ -177,7 +185,7 @@ def fetch(entry: Entry, directory: Path, field: str) -> tuple[Path, str]:
     except requests.RequestException as error:
         why = f"no connection to {urlsplit(entry.url).netloc} ({type(error).__name__})"
     except ValueError:
-        why = f"its SHA-256 is {digest}, expected {entry.sha256}"
+        why = _mismatch(entry, digest)
     except OSError as error:
         raise unwritable(entry, directory, field, error) from error
     finally:
@@ -201,6 +209,10 @@ def unwritable(entry: Entry, directory: Path, field: str, error: Exception) -> U
         f"{field}={entry.name!r} cannot be kept in {directory} ({why}); make room there, or name another "
         "directory in $NADA_JAX_CACHE"
     )
+
+
+def _mismatch(entry: Entry, digest: str) -> str:
+    return f"its SHA-256 is {digest}, expected {entry.sha256}"
 
 
 def _hidden(entry: Entry, directory: Path) -> Path:

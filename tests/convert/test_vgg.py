@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from convert import vgg as conversion
+from convert.__main__ import main
+from convert.kinds import KINDS
 from nada_jax.errors import UserError
-from nada_jax.models.vgg import BLOCKS, LPIPS_LAYERS, Vgg, convolutions
+from nada_jax.models.vgg import BLOCKS, LPIPS_LAYERS, PREPROCESSING, Vgg, convolutions
+from nada_jax.weights import loading
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -212,6 +215,83 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
 def test_an_empty_state_dict_is_no_vgg():
     with pytest.raises(UserError, match="not a VGG: it has 0 convolutions"):
         conversion.to_native({}, "vgg.pth")
+
+
+# -- preprocessing --------------------------------------------------------------------------------------
+
+# The first biases of conv1_1, as published.
+CAFFE_19 = (
+    0.7301776,
+    0.06493629,
+    0.03428847,
+    0.8260386,
+    0.2578029,
+    0.54867655,
+    -0.01243854,
+    0.34789944,
+)
+CAFFE_16 = (
+    0.73429835,
+    0.09340367,
+    0.06775674,
+    0.8862966,
+    0.25994542,
+    0.66426694,
+    -0.01582893,
+    0.3249065,
+)
+TORCHVISION_16 = (
+    0.403388,
+    0.3777942,
+    0.4643616,
+    -0.3227637,
+    0.3939556,
+    -0.3953235,
+    0.395097,
+    -0.5495691,
+)
+
+
+def first_convolution(bias):
+    """The beginning of a VGG under torchvision's keys, and dense layers as Johnson numbers them."""
+    kernel = np.random.default_rng(0).normal(size=(len(bias), 3, 3, 3)).astype(np.float32)
+    state = {"features.0.weight": kernel, "features.0.bias": np.array(bias, np.float32)}
+    return state | {"classifier.1.bias": np.ones(3, np.float32)}
+
+
+@pytest.mark.parametrize("tuned", [0, 0.03])
+@pytest.mark.parametrize(
+    ("bias", "preprocessing"),
+    [(CAFFE_19, "caffe"), (CAFFE_16, "caffe"), (TORCHVISION_16, "torchvision")],
+)
+def test_original_weights_are_known_by_their_numbers(bias, preprocessing, tuned):
+    state = first_convolution(np.array([*bias, 1, 2]) + tuned)
+    assert conversion.to_native(state, "vgg")[0].architecture.preprocessing == preprocessing
+
+
+@pytest.mark.parametrize("given", ["torchvision", "caffe"])
+def test_preprocessing_is_what_the_user_says(given, tmp_path, capsys):
+    state = {key: torch.tensor(x) for key, x in first_convolution((0.1, 0.2)).items()}
+    torch.save(state, tmp_path / "vgg.pth")
+    command = ["vgg", *(str(tmp_path / name) for name in ("vgg.pth", "vgg.safetensors"))]
+    assert main([*command, f"--preprocessing={given}"]) == 0
+    loaded = loading.load_vgg(tmp_path / "vgg.safetensors")
+    assert loaded.architecture.preprocessing == given and not capsys.readouterr().err
+    assert main([*command, "--preprocessing=keras"]) == 2
+    said = "error: --preprocessing is 'keras'; expected one of torchvision, caffe\n"
+    assert capsys.readouterr().err == said
+
+
+def test_preprocessing_that_does_not_fit_the_original_weights_is_warned_of():
+    with pytest.warns(UserWarning, match="vgg has the biases of the original weights, .* caffe"):
+        vgg, _ = conversion.to_native(first_convolution(CAFFE_19), "vgg", "torchvision")
+    assert vgg.architecture.preprocessing == "torchvision"
+    conversion.to_native(first_convolution(CAFFE_19), "vgg", "caffe")
+
+
+def test_the_choices_of_preprocessing_are_those_of_the_model():
+    option = next(option for option in KINDS["vgg"].options if option.name == "preprocessing")
+    assert option.choices == PREPROCESSING
 
 
 # -- LPIPS ----------------------------------------------------------------------------------------------

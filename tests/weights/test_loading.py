@@ -12,7 +12,7 @@ import safetensors.numpy
 
 import nada_jax
 from nada_jax import UserError, files, trees
-from nada_jax.weights import fetching, finding, loading, registry
+from nada_jax.weights import fetching, finding, loading, native, registry
 
 EMBEDDED_CLIPS = ("avatar-p8", "avatar-p16")
 
@@ -80,6 +80,7 @@ def test_what_is_no_generator_is_reported(name, said, tmp_path, monkeypatch):
     [
         ("https://x.org/a.pt", "download it, for example with `curl -LO https://x.org/a.pt`"),
         (registry.GENERATORS["metfaces"].url, "give the name metfaces, which is fetched once"),
+        (registry.VGGS["vgg19"].url, "give the name vgg19, which is fetched once"),
     ],
 )
 def test_an_address_says_what_to_do_for_every_field_of_files(name, said, saved):
@@ -87,6 +88,7 @@ def test_an_address_says_what_to_do_for_every_field_of_files(name, said, saved):
         ("generator.weights", nada_jax.load_generator),
         ("generator.deltas", lambda name: nada_jax.load_generator(saved, deltas=(name,))),
         ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
+        ("vgg.weights", loading.load_vgg),
         ("encoder.weights", nada_jax.load_encoder),
         ("clip.models", nada_jax.load_clip),
         ("clip.models", finding.find_clip),
@@ -105,6 +107,7 @@ def test_what_is_neither_a_text_nor_a_path_is_refused_by_its_field(name, saved, 
         ("generator.deltas", lambda name: nada_jax.load_generator(saved, deltas=(name,))),
         ("weights", lambda name: nada_jax.load_model(nada_jax.Vgg, name)),
         ("lpips.weights", lambda name: loading.load_lpips(name, field="lpips.weights")),
+        ("vgg.weights", loading.load_vgg),
         ("encoder.weights", nada_jax.load_encoder),
         ("clip.models", nada_jax.load_clip),
         ("clip.models", finding.find_clip),
@@ -176,7 +179,33 @@ def test_an_encoder_is_no_generator(tmp_path):
         nada_jax.load_encoder(registry.ASSETS / "avatar64.safetensors")
 
 
-# -- LPIPS ----------------------------------------------------------------------------------------------
+# -- VGGs and LPIPS -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vgg20", "='vgg20' is neither a file nor a known name (lpips, vgg16, vgg19, vgg19-caffe)"),
+        ("", " is empty; give a name such as lpips, or a file"),
+        (".", "='.' is a directory; expected a file"),
+    ],
+)
+def test_what_is_no_vgg_is_reported(name, said):
+    with pytest.raises(UserError) as error:
+        loading.load_vgg(name)
+    assert str(error.value) == f"vgg.weights{said}"
+
+
+def test_a_vgg_without_the_layers_of_lpips_is_no_lpips(tmp_path):
+    # Published VGGs lack the layers, so that their names are none here, and nothing is fetched.
+    with pytest.raises(UserError, match=r"'vgg16' is neither a file nor a known name \(lpips\)"):
+        loading.load_lpips("vgg16", field="lpips.weights")
+    arrays = {"conv1_1.kernel": np.ones((3, 3, 3, 4)), "conv1_1.bias": np.ones(4)}
+    vgg = native.model_from_arrays(nada_jax.Vgg, arrays, preprocessing="caffe")
+    native.save_model(vgg, tmp_path / "vgg.safetensors")
+    assert_same(loading.load_vgg(tmp_path / "vgg.safetensors"), vgg)
+    with pytest.raises(UserError, match="vgg.safetensors' has no linear layers of LPIPS; convert"):
+        loading.load_lpips(tmp_path / "vgg.safetensors", field="lpips.weights")
 
 
 def test_the_packaged_lpips_measures_what_the_package_itself_does(assert_close):

@@ -16,9 +16,18 @@ def test_an_entry_says_what_a_user_must_know(entry):
     assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
 
 
-def test_no_two_entries_share_a_file():
-    entries = registry.GENERATORS.values()
-    assert len({entry.file for entry in entries}) == len({entry.url for entry in entries}) == 10
+@pytest.mark.parametrize("entry", registry.VGGS.values(), ids=lambda entry: entry.name)
+def test_an_entry_of_a_vgg_has_a_hash_that_its_name_begins(entry):
+    name, digits = entry.file.removesuffix(".pth").split("-")
+    assert entry.url.startswith("https://") and name in entry.name
+    assert entry.sha256.startswith(digits) and len(entry.sha256) in (8, 64)
+    assert entry.license in registry.LICENSES and entry.images and entry.images_license
+
+
+def test_no_two_entries_share_a_name_or_a_file():
+    entries = [*registry.GENERATORS.values(), *registry.VGGS.values()]
+    for known in ("name", "file", "url"):
+        assert len({getattr(entry, known) for entry in entries}) == 13
 
 
 def test_the_embedded_models_of_the_table_are_there():
