@@ -9,7 +9,7 @@ from nada_jax.adaptation.balancing import Balancing
 from nada_jax.adaptation.freezing.optimizer import Optimizer
 from nada_jax.adaptation.freezing.table import Freeze
 from nada_jax.adaptation.steering import Text
-from nada_jax.adaptation.terms import LEADING, TERMS, Term
+from nada_jax.adaptation.terms import LEADING, OF_CLIPS, TERMS, Term
 from nada_jax.adaptation.views import ClipSettings
 from nada_jax.adaptation.watch import Stop
 from nada_jax.devices.mesh import MeshShape
@@ -40,6 +40,11 @@ class Loss(Section, name="loss"):
     def active(self, *kinds: str) -> dict[str, Term]:
         """The terms with a factor above 0 that see one of these kinds."""
         return {name: TERMS[name] for name in self.factors if TERMS[name].sees in kinds}
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a term that leads sees the target through the CLIPs."""
+        return any(term.leads for term in self.active(*OF_CLIPS).values())
 
     def check(self) -> None:
         """At least one term has to lead."""
@@ -121,6 +126,8 @@ class Settings(StepSettings, Schedule):
             "loss.angle compares the images of a batch: with batch_size=1 it is 0": self.batch_size
             == 1
             and self.loss.angle,
+            "loss.style alone leads, which sees no text: text.target only says what the result is called and "
+            "measured by": not self.loss.reads_texts,
         }
         return [remark for remark, holds in found.items() if holds]
 
