@@ -1,9 +1,9 @@
-"""Lists the weights that are known by name: what they draw, which are on this machine, sizes and licences.
+"""Lists the weights that are known by name: what they are, which are on this machine, sizes and licences.
 
     python main.py --config=configs/weights.py
     python main.py --config=configs/weights.py --config.fetch=ffhq1024,openai/clip-vit-base-patch32
 
-Expected: two tables, and weights.json. The second line fetches before it lists, for a machine that will have no
+Expected: a table for each kind, and weights.json. The second line fetches before it lists, for a machine that will have no
 network later on.
 """
 

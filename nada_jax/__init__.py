@@ -29,8 +29,10 @@ _HOMES = {
     "load_encoder": "weights.loading",
     "load_generator": "weights.loading",
     "load_model": "weights.loading",
+    "load_vgg": "weights.loading",
     "save_generator": "weights.native",
     "save_model": "weights.native",
+    "style_transfer": "style.painting",
     "text_direction": "adaptation.prompts",
     "transfer": "models.blending",
 }

@@ -87,6 +87,29 @@ class VggArchitecture:
         whole = len(self.widths) == len(convolutions(self.depth))
         return [*names, "pool5"] if whole else names
 
+    @property
+    def unit(self) -> float:
+        """What features are multiplied by to be in units of pixel values in 0..255, as those of the original weights."""
+        return 1.0 if self.preprocessing == "caffe" else float(127.5 * STD.mean())
+
+    def reach(self, layer: str) -> tuple[int, int]:
+        """What a feature of a layer sees of an image.
+
+        Args:
+          layer: out of `layers()`.
+
+        Returns:
+          Its stride, the side in pixels of the square that it stands for; and how many pixels it sees beyond that square
+          on each side.
+        """
+        stride, beyond = 1, 0
+        for name in self.layers()[: self.layers().index(layer) + 1]:
+            if name.startswith("pool"):
+                stride *= 2
+            elif name.startswith("conv"):
+                beyond += stride
+        return stride, beyond
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Flat path -> shape of every array of a native VGG file."""
         shapes, before = {}, 3
@@ -147,7 +170,7 @@ class Vgg:
     architecture: VggArchitecture = flax.struct.field(pytree_node=False)
 
     def features(
-        self, images: jax.Array, layers: Sequence[str], pooling: str = "max"
+        self, images: jax.Array, layers: Sequence[str], pooling: str = "max", wrap: bool = False
     ) -> dict[str, jax.Array]:
         """Features of chosen layers.
 
@@ -155,6 +178,8 @@ class Vgg:
           images: [b, h, w, 3] in [-1, 1]; the preprocessing of the weights is applied here.
           layers: names out of `architecture.layers()`.
           pooling: "max", or "average" (Gatys et al. 2016: smoother images when they are optimised).
+          wrap: convolutions see the opposite side beyond a border, and not zeros. Shifting an image round by a multiple
+            of a layer's stride then shifts its features, where all sizes before its pools are even.
 
         Returns:
           Layer -> [b, h', w', c], where h' and w' are halved, rounded down, by each pool before.
@@ -175,7 +200,13 @@ class Vgg:
         x, found = preprocess(images, self.architecture.preprocessing), {}
         for layer in known[: deepest + 1]:
             if layer.startswith("conv"):
-                x = conv(x, self.params[layer]["kernel"]) + self.params[layer]["bias"]
+                padding = None
+                if wrap:
+                    x, padding = (
+                        jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "wrap"),
+                        ((0, 0), (0, 0)),
+                    )
+                x = conv(x, self.params[layer]["kernel"], padding) + self.params[layer]["bias"]
             elif layer.startswith("relu"):
                 x = jax.nn.relu(x)
             elif min(x.shape[1:3]) < 2:

@@ -123,7 +123,7 @@ def test_tuned_generators_draw_their_images(
         ({"invert.w_noise": -1.0}, "invert.w_noise is -1.0; expected a number from 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"images": "nowhere"}, "images='nowhere' does not exist"),
-        ({"lpips.weights": "nowhere"}, "lpips.weights='nowhere' does not exist"),
+        ({"lpips.weights": "nowhere"}, "lpips.weights='nowhere' is neither a file"),
         ({"lpips.weights": ""}, "lpips.weights is '' and invert.l2 is 0"),
         ({"invert.method": "encoder", "encoder.weights": ""}, "encoder.weights is ''"),
         ({"invert.method": "encoder", "encoder.weights": "nowhere"}, "encoder.weights='nowhere'"),

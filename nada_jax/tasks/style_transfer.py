@@ -1,0 +1,197 @@
+"""Paints contents in the style of other images."""
+
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from nada_jax import images, tables
+from nada_jax.errors import UserError
+from nada_jax.models.vgg import Vgg
+from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.settings import Count
+from nada_jax.style import painting
+from nada_jax.style.settings import Painting
+from nada_jax.transfers import drawing, sources
+from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Interrupted, Job
+from nada_jax.transfers.sources import Mix
+from nada_jax.web import gallery
+from nada_jax.weights import loading
+
+MEMORY = "lower size, tile or batch_size, or set optimizer.method=adam"  # for a lack of it
+RESULTS = (
+    "result.png", "strip.png", "results/*.png", "strips/*.png", "style_transfer.html", "style_transfer.md", SNAPSHOT,
+)  # fmt: skip
+
+Plans = dict[Mix, tuple[Item, tuple[Item, ...], float]]  # content, styles, weight of the style
+
+
+class Settings(Painting):
+    """All of `configs/style_transfer.py`."""
+
+    task: str
+    content: str
+    style: str
+    overwrite: bool
+    start: str
+    batch_size: Count
+    masks: str
+
+
+def run(config: ConfigDict, workdir: Path) -> int:
+    """Transfers styles as configured; see `configs/style_transfer.py`.
+
+    Writes config.json, metrics.jsonl, and result.png and strip.png; or where there are several results
+    results/CONTENT_STYLE.png, strips/CONTENT_STYLE.png, style_transfer.html and style_transfer.md.
+
+    Args:
+      config: all of `configs/style_transfer.py`.
+      workdir: where the results go; a run that stands there is continued.
+
+    Returns:
+      The exit code: 0; 2 where an image could not be done; 128 and the number of the signal that ended the run.
+
+    Raises:
+      UserError: wrong input; nothing is written then.
+    """
+    settings = Settings.read(config)
+    plans = plan(settings)
+    several = len(plans) > 1
+    free = {"batch_size", "overwrite"} | ({"content", "style"} if several else set())
+    with ImageRun(config, workdir, list(plans), results=RESULTS, free=free) as run:
+        if todo := run.todo():
+            vgg = loading.load_lpips(settings.vgg.weights, field="vgg.weights")
+            print(f"features of {described(vgg, settings.vgg.weights)}", flush=True)
+            objective, minimizer = painting.make(settings)
+            read = functools.partial(job, settings, vgg, plans)
+            jobs = [made for _, made in run.read_all(todo, read)]
+            options = {"batch_size": settings.batch_size, "style_scale": settings.style_scale}
+            try:
+                for drawn in drawing.draw(run, vgg, objective, minimizer, jobs, **options):
+                    write(run, settings, plans, drawn)
+            except Interrupted as stopped:
+                print("stopped; the same command continues there", flush=True)
+                return stopped.code
+        report(run, settings, several)
+        return run.exit_code()
+
+
+def described(vgg: Vgg, name: str) -> str:
+    """Which network is in use, in words."""
+    trained = {"torchvision": "torchvision's", "caffe": "the original"}
+    kind = trained[vgg.architecture.preprocessing]
+    return f"VGG-{vgg.architecture.depth} with {kind} preprocessing ({name})"
+
+
+def plan(settings: Settings) -> Plans:
+    """All results: their content, styles and weight of the style."""
+    contents = sources.find(settings.content, "content")
+    styles = sources.find(settings.style, "style")
+    masks = sources.find(settings.masks, "masks") if settings.masks else []
+    together = bool(settings.blend) or bool(masks)
+    if settings.blend and len(settings.blend) != len(styles):
+        raise UserError(
+            f"blend is {settings.blend}; expected a share for each of the {len(styles)} styles"
+        )
+    if masks and len(masks) != len(styles):
+        raise UserError(
+            f"masks is {settings.masks!r}; expected a mask for each of the {len(styles)} styles"
+        )
+    found = {}
+    groups = [tuple(styles)] if together else [(style,) for style in styles]
+    for content, group, weight in itertools.product(contents, groups, settings.loss.style):
+        name = f"{content.name}_{'+'.join(x.name for x in group)}"
+        name += f"_{weight:g}" if len(settings.loss.style) > 1 else ""
+        parts = tuple(x.path for x in (*group, *masks))
+        found[Mix(name, content.path, parts=parts)] = content, group, weight
+    return found
+
+
+def job(settings: Settings, vgg: Vgg, plans: Plans, item: Mix) -> Job:
+    """Reads the images of a result, and says what it is to become."""
+    content, group, weight = plans[item]
+    read = functools.partial(sources.read, side=settings.size)
+    start = settings.start
+    if start not in painting.STARTS:
+        start = read(sources.find(start, "start")[0].path)
+    try:
+        row, scales = painting.prepare(
+            vgg,
+            read(content.path),
+            [read(x.path) for x in group],
+            settings,
+            style_weight=weight,
+            masks=[read(path) for path in item.parts[len(group) :]],
+            start=start,
+        )
+    except UserError as error:
+        raise UserError(f"{content.path}: {error}") from error
+    return Job(item, row, scales)
+
+
+def write(run: ImageRun, settings: Settings, plans: Plans, drawn: Drawn) -> None:
+    """Writes the results of one item."""
+    item, row = drawn.job.item, drawn.job.row
+    content, group, weight = plans[item]
+    result = painting.finished(drawn.scales[-1], row, settings)
+    shown = {content.name: np.asarray(row.content)}
+    shown |= {x.name: np.asarray(style) for x, style in zip(group, row.styles, strict=True)}
+    for scale in drawn.scales[:-1]:
+        shown[f"{scale.shape[1]} x {scale.shape[0]}"] = images.to_uint8(scale)
+    shown[f"result, {result.width} x {result.height}"] = np.asarray(result)
+    strip = gallery.strip(shown)
+    several = len(plans) > 1
+    names = (f"results/{item.name}.png", f"strips/{item.name}.png") if several else RESULTS[:2]
+    written = [
+        run.write(name, functools.partial(images.save, pixels))
+        for name, pixels in zip(names, (result, strip), strict=True)
+    ]
+    facts = {
+        "content": content.name,
+        "style": "+".join(x.name for x in group),
+        "weight": weight,
+        "content_loss": drawn.figures.get("content"),
+        "style_loss": drawn.figures["style"],
+        "seconds": round(drawn.seconds, 1),
+    }
+    run.finish(item, written, facts)
+    print(f"{item.name}: {written[0]}", flush=True)
+
+
+def report(run: ImageRun, settings: Settings, several: bool) -> None:
+    """Says where the results are; of several, writes the page and the table of all that are in the workdir."""
+    rows = [row for row in run.earlier_rows if "content" in row]
+    if not several:
+        for row in rows:
+            print(f"result: {run.path(row['files'][0])}")
+        return
+    if not rows:
+        return
+    cards, weights = {}, {row["weight"] for row in rows}
+    for row in rows:
+        name = row["content"] + (f", weight {row['weight']:g}" if len(weights) > 1 else "")
+        _, figures, shown = cards.setdefault(name, (name, {}, {row["content"]: Path(row["file"])}))
+        shown[row["style"]] = run.path(row["files"][0])
+    styles = {x.name: x.path for x in sources.find(settings.style, "style")}
+    first = ("styles", {}, styles)
+    page = gallery.page("Style transfer", [first, *cards.values()])
+    path = run.write_text("style_transfer.html", page)
+    columns = {
+        "content": "",
+        "style": "",
+        "weight": "g",
+        "content_loss": ".4g",
+        "style_loss": ".4g",
+        "seconds": ".1f",
+    }
+    table = [
+        {
+            name: "" if row[name] is None else format(row[name], form)
+            for name, form in columns.items()
+        }
+        for row in rows
+    ]
+    run.write_text("style_transfer.md", tables.markdown(table) + "\n")
+    print(f"all results: {path}")

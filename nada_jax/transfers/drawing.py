@@ -1,0 +1,156 @@
+"""Many results by few programs: batches of equal sizes, with progress, and snapshots by which a run continues."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nada_jax import files
+from nada_jax.errors import UserError
+from nada_jax.models.vgg import Vgg
+from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.progress import Progress
+from nada_jax.runs.signals import EXIT, Signals
+from nada_jax.style.minimize import Minimizer
+from nada_jax.style.objective import Objective
+from nada_jax.style.transfer import Row, Scale, transfer
+
+SNAPSHOT = "unfinished.safetensors"  # in the workdir, of the batch that is at work
+SECONDS = 30  # between snapshots: writing one takes about a second at 1024 pixels
+
+
+class Interrupted(Exception):
+    """A signal ended the run after a snapshot; `code` is the exit code."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.code = EXIT + number
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One result.
+
+    Attributes:
+      item: its name and files.
+      row: what it is to become.
+      scales: its sizes.
+    """
+
+    item: Item
+    row: Row
+    scales: tuple[Scale, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A result that is done.
+
+    Attributes:
+      job: what was to be done.
+      scales: its image at each scale, float32 [h, w, 3] in [-1, 1].
+      figures: the loss and its parts.
+      seconds: that it took, its share of its batch.
+    """
+
+    job: Job
+    scales: list[np.ndarray]
+    figures: dict[str, float]
+    seconds: float
+
+
+def draw(
+    run: ImageRun,
+    vgg: Vgg,
+    objective: Objective,
+    minimizer: Minimizer,
+    jobs: Sequence[Job],
+    *,
+    batch_size: int,
+    style_scale: float = 1.0,
+) -> Iterator[Drawn]:
+    """Draws the results one batch after the other.
+
+    A run that is killed or interrupted continues from its last snapshot: the same jobs give the same images, bit by bit.
+
+    Args:
+      run: keeps the snapshot.
+      vgg, objective, minimizer: see `transfer`.
+      jobs: what there is to do.
+      batch_size: results at once, at most.
+      style_scale: see `transfer`.
+
+    Yields:
+      The results. A snapshot of a batch is deleted when the next thing is asked for.
+
+    Raises:
+      Interrupted: a signal asked the run to end; a snapshot is written.
+      UserError: an image is too small for the layers.
+    """
+    chunks = list(_chunks(jobs, batch_size))
+    total = sum(scale.steps for chunk in chunks for scale in chunk[0].scales)
+    signals = Signals()
+    with Progress(total, 0, every=50) as progress, signals:
+        for chunk in chunks:
+            began = saved = time.monotonic()
+            key = json.dumps([[job.item.name, job.item.digest] for job in chunk])
+            snapshot = _read_snapshot(run, key)
+            if snapshot:
+                progress.say("continuing where the earlier run was stopped")
+
+            def keep(make: Any, key: str = key) -> None:
+                nonlocal saved
+                ended = signals.agreed(True)
+                if ended or time.monotonic() - saved > SECONDS:
+                    arrays = make()
+                    run.write(
+                        SNAPSHOT,
+                        lambda path: files.write_safetensors(path, arrays, {"batch": key}),
+                    )
+                    saved = time.monotonic()
+                if ended:
+                    raise Interrupted(ended)
+
+            found = transfer(
+                vgg,
+                objective,
+                minimizer,
+                [job.row for job in chunk],
+                chunk[0].scales,
+                style_scale=style_scale,
+                snapshot=snapshot,
+                keep=keep,
+                report=progress.advance,
+            )
+            seconds = (time.monotonic() - began) / len(chunk)
+            for i, job in enumerate(chunk):
+                figures = {name: float(x[i]) for name, x in found.figures.items()}
+                yield Drawn(job, [x[i] for x in found.scales], figures, seconds)
+            run.delete([run.path(SNAPSHOT)])
+
+
+def _chunks(jobs: Sequence[Job], batch_size: int) -> Iterator[list[Job]]:
+    """Jobs that fit into one program, in batches that differ by one at most."""
+    alike: dict[Any, list[Job]] = {}
+    for job in jobs:
+        row = job.row
+        kind = job.scales, row.content is None, len(row.styles), len(row.masks)
+        alike.setdefault(kind, []).append(job)
+    for group in alike.values():
+        for part in np.array_split(np.arange(len(group)), -(-len(group) // batch_size)):
+            yield [group[i] for i in part]
+
+
+def _read_snapshot(run: ImageRun, key: str) -> dict[str, np.ndarray]:
+    """The arrays of the snapshot in the workdir; {} where there is none of this batch."""
+    path = run.path(SNAPSHOT)
+    if run.config.overwrite or not path.is_file():
+        return {}
+    try:
+        arrays, metadata = files.read_safetensors(path)
+    except UserError:  # damaged: the batch begins anew
+        return {}
+    return arrays if metadata.get("batch") == key else {}
