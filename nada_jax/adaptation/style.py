@@ -14,7 +14,8 @@ from nada_jax.losses.style import EPS, KINDS
 from nada_jax.models.vgg import Vgg
 from nada_jax.runs import per_image
 from nada_jax.settings import Rule, Section, one_of
-from nada_jax.style import statistics
+from nada_jax.style.objective import Objective
+from nada_jax.style.objective import Style as Statistics
 from nada_jax.weights import loading
 
 LAYERS = Rule(lambda names: 0 < len(set(names)) == len(names), "names of layers, each once")
@@ -43,6 +44,11 @@ class Style(Section, name="style"):
         """Pixels of a side of the style images."""
         return round(self.scale * self.size)
 
+    @property
+    def objective(self) -> Objective:
+        """What describes and compares styles."""
+        return Objective(style_layers=self.layers, kind=self.kind)
+
 
 @flax.struct.dataclass
 class StyleTarget:
@@ -56,7 +62,7 @@ class StyleTarget:
     """
 
     vgg: Vgg
-    style: statistics.Style
+    style: Statistics
     lengths: dict[str, jax.Array]
     section: Style = flax.struct.field(pytree_node=False)
 
@@ -70,30 +76,28 @@ class StyleTarget:
         vgg = loading.load_vgg(section.weights, field=section.path("weights"))
         known = vgg.architecture.layers()
         section.need(set(section.layers) <= set(known), "layers", f"some of {', '.join(known)}")
-        describe = functools.partial(statistics.describe, layers=section.layers, kind=section.kind)
+        objective = section.objective
         for field, side in (("size", section.size), ("scale", section.side)):
             try:  # without computing anything
-                jax.eval_shape(describe, vgg, np.zeros((1, side, side, 3), np.float32))
+                jax.eval_shape(objective.describe, vgg, np.zeros((1, side, side, 3), np.float32))
             except UserError as error:
                 path = section.path(field)
                 raise UserError(f"{path} is {getattr(section, field)}, but {error}") from error
         listed = per_image.listing(section.images, section.path("images"))
-        describe = jax.jit(describe)
+        describe = jax.jit(objective.describe)
         # Read as they are asked for: a folder may be larger than the memory.
         found = (describe(vgg, images.read(item.path, section.side)[None]) for item in listed)
         total = functools.reduce(functools.partial(jax.tree.map, jnp.add), found)
         style = jax.tree.map(lambda x: x / len(listed), total)
         nothing = jax.tree.map(jnp.zeros_like, style)
         # Where all features of the style images are 0, as constant ones may be, their length is.
-        lengths = jax.tree.map(
-            lambda x: jnp.maximum(x, EPS), statistics.distances(nothing, style, section.kind)
-        )
+        lengths = jax.tree.map(lambda x: jnp.maximum(x, EPS), objective.distance(nothing, style))
         return cls(vgg, style, lengths, section)
 
     def loss(self, source: jax.Array, adapted: jax.Array) -> jax.Array:
         """Distance of adapted images [b, h, w, 3] from the style, as a share of its length, over layers: [b]."""
         b, _, _, c = adapted.shape
         seen = jax.image.resize(adapted, (b, self.section.size, self.section.size, c), "cubic")
-        found = statistics.describe(self.vgg, seen, self.section.layers, self.section.kind)
-        apart = statistics.distances(found, self.style, self.section.kind)
+        objective = self.section.objective
+        apart = objective.distance(objective.describe(self.vgg, seen), self.style)
         return sum(apart[layer] / self.lengths[layer] for layer in apart) / len(apart)

@@ -70,11 +70,6 @@ class VggArchitecture:
                 "preprocessing"
             )
 
-    @property
-    def unit(self) -> float:
-        """What features are multiplied by to be in units of pixel values in 0..255, as those of the original weights."""
-        return 1.0 if self.preprocessing == "caffe" else float(127.5 * STD.mean())
-
     def layers(self) -> list[str]:
         """Names of all layers, in their order."""
         names = []
