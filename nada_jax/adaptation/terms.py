@@ -70,15 +70,14 @@ class Weights(Section):
     weights: str
 
 
-def _of_file(name: str, what: str, load: Callable[..., Any]) -> dict[str, Any]:
-    """Section and network of a term whose network is a file that `load` reads."""
-    return {
-        "section": Weights.extended({}, name),
-        "network": Network(
-            {"weights": what},
-            lambda section: load(section.weights, field=section.path("weights")),
-        ),
-    }
+def _with_file(
+    name: str, loss: Callable[..., jax.Array], what: str, load: Callable[..., Any]
+) -> Term:
+    """A term whose network is a file: `load` reads it, given its name in messages as `field`."""
+    network = Network(
+        {"weights": what}, lambda section: load(section.weights, field=section.path("weights"))
+    )
+    return Term(loss, "network", section=Weights.extended({}, name), network=network)
 
 
 def _identity(network: Irse50, source: jax.Array, adapted: jax.Array) -> jax.Array:
@@ -89,15 +88,11 @@ def _identity(network: Irse50, source: jax.Array, adapted: jax.Array) -> jax.Arr
 # directions alone; which of the targets each needs is said here.
 TERMS = {
     "l2": Term(pixel.l2, "images"),
-    "lpips": Term(
-        Vgg.lpips,
-        "network",
-        **_of_file("lpips", "a VGG-16 with the layers of LPIPS", loading.load_lpips),
+    "lpips": _with_file(
+        "lpips", Vgg.lpips, "a VGG-16 with the layers of LPIPS", loading.load_lpips
     ),
-    "identity": Term(
-        _identity,
-        "network",
-        **_of_file("identity", "an irse50", functools.partial(loading.load_model, Irse50)),
+    "identity": _with_file(
+        "identity", _identity, "an irse50", functools.partial(loading.load_model, Irse50)
     ),
     "directional": Term(
         lambda s, a, targets: clip_losses.directional(s, a, targets.direction),
