@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.text.source, config.text.target = "cartoon portrait", "stained glass"
     config.loss.style = 1.5
     config.style.images = "nada_jax/assets/styles/glass.jpg"
-    config.style.layers = ("relu1_1", "relu2_1", "relu3_1")  # with relu4_1 faces lose their eyes
+    config.style.layers = ("relu1_1", "relu2_1", "relu3_1")  # deeper ones take more time
     config.style.scale = 3.0  # or panes and the lead between them are a few pixels of 64
     if variant == "ffhq":
         config.text.source = "photo"
@@ -27,5 +27,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.style.scale = 2.0
     else:
         config.steps = 200
-        config.loss.angle = 0.75
+        config.loss.angle = 0.75  # without a zoom of the CLIPs, with which faces lose their eyes
     return config
