@@ -148,19 +148,25 @@ def gaussian(sums: Statistics) -> Statistics:
     return {"mean": mean, "covariance": found["products"] - mean[:, :, None] * mean[:, None, :]}
 
 
+def with_root(x: Statistics) -> Statistics:
+    """Those of `gaussian` with "root", the square root of the covariance, which a target needs; computed once."""
+    values, vectors = jnp.linalg.eigh(x["covariance"])
+    roots = jnp.sqrt(jnp.maximum(values, 0))
+    return x | {"root": jnp.einsum("bik,bk,bjk->bij", vectors, roots, vectors)}
+
+
 def wasserstein(x: Statistics, y: Statistics) -> jax.Array:
     """Squared Wasserstein-2 distance of two Gaussians over the number of channels, Dowson & Landau 1982.
 
     |m - n|^2 + tr(C + D - 2 (D^1/2 C D^1/2)^1/2).
 
     Args:
-      x, y: those of `gaussian`; y is the target, of which no gradient is taken through its root.
+      x, y: those of `gaussian`; y, the target, `with_root`.
 
     Returns:
       Loss per image [b], not negative but for rounding.
     """
-    root = jax.lax.stop_gradient(_root(y["covariance"]))
-    c, d = x["covariance"], y["covariance"]
+    c, d, root = x["covariance"], y["covariance"], y["root"]
     traces = jnp.trace(c, axis1=1, axis2=2) + jnp.trace(d, axis1=1, axis2=2)
     product = root @ c @ root
     cross = trace_of_root((product + product.swapaxes(1, 2)) / 2)
@@ -168,10 +174,19 @@ def wasserstein(x: Statistics, y: Statistics) -> jax.Array:
     return (means + traces - 2 * cross) / c.shape[-1]
 
 
-def _root(matrices: jax.Array) -> jax.Array:
-    """Square roots of symmetric matrices [b, c, c]; eigenvalues below 0 count as 0."""
-    values, vectors = jnp.linalg.eigh(matrices)
-    return jnp.einsum("bik,bk,bjk->bij", vectors, jnp.sqrt(jnp.maximum(values, 0)), vectors)
+def variety(x: Statistics) -> jax.Array:
+    """In how many directions features vary: the participation ratio of their covariance, tr(C)^2 / tr(C^2).
+
+    Args:
+      x: those of `gaussian`.
+
+    Returns:
+      [b], from 1 (all features lie on a line) to the number of channels; 0 where they are constant.
+    """
+    covariance = x["covariance"]
+    squares = jnp.sum(covariance**2, axis=(1, 2))
+    trace = jnp.trace(covariance, axis1=1, axis2=2)
+    return jnp.where(squares > 0, trace**2 / jnp.where(squares > 0, squares, 1), 0)
 
 
 @jax.custom_vjp
@@ -209,22 +224,32 @@ class Kind:
     Attributes:
       sums: (features [b, h, w, c], weights of positions [b or 1, h, w]) -> sums, which add up over parts of an image.
       statistics: sums -> statistics, a row for each image.
-      distance: (statistics, those of the target) -> loss per image [b].
+      target: statistics -> what `distance` needs of those that many are compared with.
+      distance: (statistics, `target`) -> loss per image [b].
       what: the kind in words.
     """
 
     sums: Callable[[jax.Array, jax.Array], Statistics]
     statistics: Callable[[Statistics], Statistics]
+    target: Callable[[Statistics], Statistics]
     distance: Callable[[Statistics, Statistics], jax.Array]
     what: str
 
 
+def _as_it_is(x: Statistics) -> Statistics:
+    return x
+
+
 KINDS = {
-    "gram": Kind(second_sums, gram, gram_distance, "Gram matrices"),
+    "gram": Kind(second_sums, gram, _as_it_is, gram_distance, "Gram matrices"),
     "mean_variance": Kind(
-        first_sums, mean_variance, mean_variance_distance, "means and deviations of channels"
+        first_sums,
+        mean_variance,
+        _as_it_is,
+        mean_variance_distance,
+        "means and deviations of channels",
     ),
     "wasserstein": Kind(
-        second_sums, gaussian, wasserstein, "Wasserstein-2 distance of feature Gaussians"
+        second_sums, gaussian, with_root, wasserstein, "Wasserstein-2 distance of feature Gaussians"
     ),
 }

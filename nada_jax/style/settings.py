@@ -32,6 +32,11 @@ class Network(Section, name="vgg"):
     weights: str
     pooling: Annotated[str, one_of(POOLING)]
 
+    def in_words(self, vgg: Vgg) -> str:
+        """A line that says which network is in use."""
+        preprocessing = vgg.architecture.preprocessing
+        return f"features of a VGG-{vgg.architecture.depth}, {preprocessing} preprocessing: {self.weights}"
+
     def check_layers(self, vgg: Vgg, field: str, layers: tuple[str, ...]) -> None:
         """Raises UserError where the network lacks a layer that a field names, or it is named twice."""
         known = vgg.architecture.layers()
@@ -59,10 +64,9 @@ class Scales(Section, name="scales"):
     steps: Count
 
 
-class Style(Section):
-    """How a style is described; part of `config.loss`."""
+class Layers(Section):
+    """Which layers describe a style; part of `config.loss`."""
 
-    kind: Annotated[str, one_of(KINDS)]
     style_layers: tuple[str, ...]
     style_layer_weights: tuple[float, ...]
     total_variation: NonNegative
@@ -80,14 +84,20 @@ class Style(Section):
         return self.style_layer_weights or (1.0,) * len(self.style_layers)
 
 
+class Style(Layers):
+    """How a style is described; part of `config.loss`."""
+
+    kind: Annotated[str, one_of(KINDS)]
+
+
 Weights = Annotated[
     tuple[float, ...],
     Rule(lambda x: x and all(0 <= y < math.inf for y in x), "one number from 0 or several"),
 ]
 
 
-class Loss(Style, name="loss"):
-    """The terms and their weights; `config.loss`."""
+class Terms(Layers, name="loss"):
+    """The terms and their weights, whatever the kind of the style; `config.loss`."""
 
     content: NonNegative
     style: Weights
@@ -100,6 +110,12 @@ class Loss(Style, name="loss"):
         self.need(len(named) == len(self.style), "style", "numbers that differ in six digits")
         self.need(bool(self.style_layers), "style_layers", "at least one layer")
         self.need(bool(self.content_layers) or not self.content, "content_layers", "a layer")
+
+
+class Loss(Terms, name="loss"):
+    """The terms and their weights; `config.loss`."""
+
+    kind: Annotated[str, one_of(KINDS)]
 
 
 class Painting(Section):

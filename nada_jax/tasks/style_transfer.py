@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from nada_jax import images, tables
 from nada_jax.errors import UserError
@@ -62,8 +63,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
     free = {"batch_size", "overwrite"} | ({"content", "style"} if several else set())
     with ImageRun(config, workdir, list(plans), results=RESULTS, free=free) as run:
         if todo := run.todo():
-            vgg = loading.load_lpips(settings.vgg.weights, field="vgg.weights")
-            print(f"features of {described(vgg, settings.vgg.weights)}", flush=True)
+            vgg = loading.load_vgg(settings.vgg.weights)
+            print(settings.vgg.in_words(vgg), flush=True)
             objective, minimizer = painting.make(settings)
             read = functools.partial(job, settings, vgg, plans)
             jobs = [made for _, made in run.read_all(todo, read)]
@@ -76,13 +77,6 @@ def run(config: ConfigDict, workdir: Path) -> int:
                 return stopped.code
         report(run, settings, several)
         return run.exit_code()
-
-
-def described(vgg: Vgg, name: str) -> str:
-    """Which network is in use, in words."""
-    trained = {"torchvision": "torchvision's", "caffe": "the original"}
-    kind = trained[vgg.architecture.preprocessing]
-    return f"VGG-{vgg.architecture.depth} with {kind} preprocessing ({name})"
 
 
 def plan(settings: Settings) -> Plans:
@@ -115,7 +109,7 @@ def job(settings: Settings, vgg: Vgg, plans: Plans, item: Mix) -> Job:
     read = functools.partial(sources.read, side=settings.size)
     start = settings.start
     if start not in painting.STARTS:
-        start = read(sources.find(start, "start")[0].path)
+        start = read(sources.one(start, "start").path)
     try:
         row, scales = painting.prepare(
             vgg,
@@ -139,7 +133,8 @@ def write(run: ImageRun, settings: Settings, plans: Plans, drawn: Drawn) -> None
     shown = {content.name: np.asarray(row.content)}
     shown |= {x.name: np.asarray(style) for x, style in zip(group, row.styles, strict=True)}
     for scale in drawn.scales[:-1]:
-        shown[f"{scale.shape[1]} x {scale.shape[0]}"] = images.to_uint8(scale)
+        coarse = Image.fromarray(images.to_uint8(scale))
+        shown[f"{coarse.width} x {coarse.height}"] = np.asarray(coarse.resize(result.size))
     shown[f"result, {result.width} x {result.height}"] = np.asarray(result)
     strip = gallery.strip(shown)
     several = len(plans) > 1

@@ -74,6 +74,14 @@ def find(source: str, field: str) -> list[Item]:
     return found
 
 
+def one(source: str, field: str) -> Item:
+    """As `find`, where exactly one image is expected."""
+    found = find(source, field)
+    if len(found) > 1:
+        raise UserError(f"{field}={source!r} names {len(found)} images; expected one")
+    return found[0]
+
+
 def _exists(source: str) -> bool:
     """Whether a path is there; one that the system refuses is not, and `listing` says why."""
     try:
