@@ -56,7 +56,7 @@ class StyleTarget:
 
     Attributes:
       vgg: the network.
-      style: layer -> statistics, [1, ...].
+      style: layer -> statistics, [1, ...], as those of a target.
       lengths: layer -> distance of this style from that of features which are 0, [1].
       section: the settings.
     """
@@ -88,7 +88,8 @@ class StyleTarget:
         # Read as they are asked for: a folder may be larger than the memory.
         found = (describe(vgg, images.read(item.path, section.side)[None]) for item in listed)
         total = functools.reduce(functools.partial(jax.tree.map, jnp.add), found)
-        style = jax.tree.map(lambda x: x / len(listed), total)
+        mean = jax.tree.map(lambda x: x / len(listed), total)
+        style = {layer: KINDS[section.kind].target(x) for layer, x in mean.items()}
         nothing = jax.tree.map(jnp.zeros_like, style)
         # Where all features of the style images are 0, as constant ones may be, their length is.
         lengths = jax.tree.map(lambda x: jnp.maximum(x, EPS), objective.distance(nothing, style))
