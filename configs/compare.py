@@ -4,7 +4,7 @@
     python main.py --config=configs/compare.py --config.only=Prompts,adaptive     # some groups or cells
     python main.py --config=configs/compare.py --config.adapt.steps=50            # every cell
     python main.py --config=configs/compare.py --config.cells.adaptive.adapt.freeze.k=3   # one cell
-    python main.py --config=configs/compare.py:recipes                            # every recipe and plain NADA
+    python main.py --config=configs/compare.py:recipes                            # recipes of texts and plain NADA
 
 Expected: compare.html, one file with all images in it, and compare.md, the numbers alone; both are written
 anew after every cell. The same command again runs only what is missing; about 25 minutes on two cores for all.
@@ -23,6 +23,7 @@ from configs import (
 )
 
 VARIANTS = ("", "recipes")
+# Those of texts alone: beside that of a style stands itself without the style (docs/findings.md).
 RECIPES = (nada_sketch, nada_zombie, nada_joker, nada_golden_statue, nada_robot)
 # The fields in which recipes differ, from each other and from what cells share.
 FIELDS = (
@@ -33,7 +34,7 @@ PLAIN = {"clip.zoom": 1.0, "loss.angle": 0.0, "loss.global_": 0.0, "freeze.strat
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the grid of the embedded models; variant "recipes" holds every recipe against plain NADA."""
+    """Returns the grid of the embedded models; variant "recipes" holds the recipes of texts against plain NADA."""
     if variant not in VARIANTS:
         raise ValueError(f"config variant is {variant!r}; expected nothing or one of: recipes")
     config = empty()

@@ -68,6 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss.l2 = 0.0  # mean squared difference of the two images; keeps them alike
     config.loss.lpips = 0.0  # perceptual distance of the two images
     config.loss.identity = 0.0  # the two faces are those of one person
+    config.loss.style = 0.0  # the image has the style of style.images
 
     config.patch = ConfigDict()
     config.patch.fraction = 0.5  # side of a crop as a share of the image's, for loss.patch
@@ -75,6 +76,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.lpips.weights = "lpips"  # for loss.lpips: a name, or a VGG-16 with the layers of LPIPS
     config.identity = ConfigDict()
     config.identity.weights = ""  # face identity network (irse50), for loss.identity
+
+    config.style = ConfigDict()  # for loss.style
+    config.style.weights = "lpips"  # a name, or a VGG
+    config.style.images = ""  # a file or a folder, whose mean style it is
+    config.style.kind = "gram"  # what is compared; or "mean_variance", "wasserstein"
+    config.style.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # alike in weight
+    config.style.size = 64  # pixels of a side at which the VGG sees adapted images
+    config.style.scale = 1.0  # style images are as many times larger: larger marks
 
     config.stop = ConfigDict()  # before the last step, by images that no step trains on
     config.stop.every = 0  # steps between measurements; 0: never

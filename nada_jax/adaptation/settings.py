@@ -9,7 +9,7 @@ from nada_jax.adaptation.balancing import Balancing
 from nada_jax.adaptation.freezing.optimizer import Optimizer
 from nada_jax.adaptation.freezing.table import Freeze
 from nada_jax.adaptation.steering import Text
-from nada_jax.adaptation.terms import LEADING, TERMS, Term
+from nada_jax.adaptation.terms import LEADING, OF_CLIPS, TERMS, Term
 from nada_jax.adaptation.views import ClipSettings
 from nada_jax.adaptation.watch import Stop
 from nada_jax.devices.mesh import MeshShape
@@ -17,7 +17,7 @@ from nada_jax.devices.processes import Distributed
 from nada_jax.errors import UserError
 from nada_jax.runs.grids import Samples
 from nada_jax.runs.training import Schedule
-from nada_jax.settings import Count, NonNegative, Precision, Section, Seed, Share, need, one_of
+from nada_jax.settings import Count, NonNegative, Precision, Section, Seed, Share, one_of
 
 # Noise of the source and of the adapted generator, from two keys.
 NOISES: dict[str, Callable[[jax.Array, jax.Array], tuple[Any, Any]]] = {
@@ -41,6 +41,11 @@ class Loss(Section, name="loss"):
         """The terms with a factor above 0 that see one of these kinds."""
         return {name: TERMS[name] for name in self.factors if TERMS[name].sees in kinds}
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a term that leads sees the target through the CLIPs."""
+        return any(term.leads for term in self.active(*OF_CLIPS).values())
+
     def check(self) -> None:
         """At least one term has to lead."""
         if not any(name in self.factors for name in LEADING):
@@ -56,27 +61,23 @@ class TermSettings(Section):
     def check(self) -> None:
         """Networks have to be given where they are needed."""
         for name, term in self.loss.active("network").items():
-            file, field = getattr(self, name).weights, f"{name}.weights"
-            need(file != "", field, file, f"{term.network.what}, which loss.{name} needs")
+            section = getattr(self, name)
+            for field, what in term.network.needs.items():
+                good = getattr(section, field) != ""
+                section.need(good, field, f"{what}, which loss.{name} needs")
 
     def load_networks(self) -> dict[str, Any]:
         """The networks of the active terms, by term; UserError where one cannot be loaded."""
         return {
-            name: term.network.load(getattr(self, name).weights, field=f"{name}.weights")
+            name: term.network.load(getattr(self, name))
             for name, term in self.loss.active("network").items()
         }
-
-
-def _section(name: str, term: Term) -> type[Section] | None:
-    """A term's section of the config; that of a network says where its weights are."""
-    return Section.extended({"weights": str}, name) if term.network else term.section
 
 
 # The table of terms says which factors and sections there are: a new row needs no change here.
 Loss = Loss.extended(dict.fromkeys(TERMS, NonNegative))
 TermSettings = TermSettings.extended(
-    {"loss": Loss}
-    | {name: section for name, term in TERMS.items() if (section := _section(name, term))}
+    {"loss": Loss} | {name: term.section for name, term in TERMS.items() if term.section}
 )
 
 
@@ -125,6 +126,8 @@ class Settings(StepSettings, Schedule):
             "loss.angle compares the images of a batch: with batch_size=1 it is 0": self.batch_size
             == 1
             and self.loss.angle,
+            "loss.style alone leads, which sees no text: text.target only says what the result is called and "
+            "measured by": not self.loss.reads_texts,
         }
         return [remark for remark, holds in found.items() if holds]
 

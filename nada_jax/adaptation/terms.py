@@ -1,16 +1,17 @@
 """The terms of the loss: one table, which the step, the config, the plots and the metrics read.
 
 A term is added by its function in `nada_jax.losses`, a row here and its factor in `configs/default.py`; a term with a
-network of its own also names the section of the config that says where its weights are.
+network of its own also has a section of the config, which says where its weights are.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import jax
 
+from nada_jax.adaptation.style import Style, StyleTarget
 from nada_jax.losses import clip as clip_losses
 from nada_jax.losses import identity, pixel
 from nada_jax.models.irse import Irse50
@@ -30,15 +31,15 @@ class Patch(Section, name="patch"):
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network that a term needs; `config.TERM.weights` is its file.
+    """A network that a term needs, and what it compares images with.
 
     Attributes:
-      what: the network in words.
-      load: (file, field=its name in messages) -> the network.
+      needs: fields of the term's section that may not be empty while the term is on, and what each has to name.
+      load: the section -> what the loss gets: a tree of arrays that jit takes as an argument.
     """
 
-    what: str
-    load: Callable[..., Any]
+    needs: Mapping[str, str]
+    load: Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,22 @@ class Term:
     network: Network | None = None
 
 
+class Weights(Section):
+    """The section of a term whose network is a file; `config.TERM`."""
+
+    weights: str
+
+
+def _with_file(
+    name: str, loss: Callable[..., jax.Array], what: str, load: Callable[..., Any]
+) -> Term:
+    """A term whose network is a file: `load` reads it, given its name in messages as `field`."""
+    network = Network(
+        {"weights": what}, lambda section: load(section.weights, field=section.path("weights"))
+    )
+    return Term(loss, "network", section=Weights.extended({}, name), network=network)
+
+
 def _identity(network: Irse50, source: jax.Array, adapted: jax.Array) -> jax.Array:
     return identity.identity(network.embed_images(source), network.embed_images(adapted))
 
@@ -71,15 +88,11 @@ def _identity(network: Irse50, source: jax.Array, adapted: jax.Array) -> jax.Arr
 # directions alone; which of the targets each needs is said here.
 TERMS = {
     "l2": Term(pixel.l2, "images"),
-    "lpips": Term(
-        Vgg.lpips,
-        "network",
-        network=Network("a VGG-16 with the layers of LPIPS", loading.load_lpips),
+    "lpips": _with_file(
+        "lpips", Vgg.lpips, "a VGG-16 with the layers of LPIPS", loading.load_lpips
     ),
-    "identity": Term(
-        _identity,
-        "network",
-        network=Network("an irse50", functools.partial(loading.load_model, Irse50)),
+    "identity": _with_file(
+        "identity", _identity, "an irse50", functools.partial(loading.load_model, Irse50)
     ),
     "directional": Term(
         lambda s, a, targets: clip_losses.directional(s, a, targets.direction),
@@ -98,6 +111,15 @@ TERMS = {
         "crops",
         leads=True,
         section=Patch,
+    ),
+    "style": Term(
+        StyleTarget.loss,
+        "network",
+        leads=True,
+        section=Style,
+        network=Network(
+            {"weights": "a VGG", "images": "a file or a folder of style images"}, StyleTarget.load
+        ),
     ),
 }
 OF_CLIPS = ("features", "crops")  # what terms see through the CLIPs

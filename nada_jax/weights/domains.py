@@ -13,7 +13,9 @@ from nada_jax.weights import lineage, loading, native, registry
 
 RUNS = Path("runs")  # where main.py puts runs
 PREFIX = "nada_"  # of recipes in configs/, and so of their workdirs
-RECIPES = ("sketch", "joker", "zombie", "golden_statue", "robot")  # those that ship
+RECIPES = (  # those that ship
+    "sketch", "joker", "zombie", "golden_statue", "robot", "stained_glass",
+)  # fmt: skip
 OFFICIAL = "_ffhq"  # after the name of a recipe: its variant for the official generator
 # Files that every run calls the same, so that its folder tells more.
 OF_RUNS = ("generator", "style_delta")

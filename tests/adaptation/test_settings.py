@@ -15,6 +15,10 @@ import pytest
             ["optimizer.warmup and optimizer.decay end after 110 steps, and the other 50 change"],
         ),
         ({"batch_size": 1, "loss.angle": 0.25}, ["loss.angle compares the images of a batch"]),
+        (
+            {"loss.directional": 0.0, "loss.style": 1.0, "style.images": "x", "loss.angle": 1.0},
+            ["loss.style alone leads, which sees no text"],
+        ),
         ({"ema": 20.0, "optimizer.decay": 160, "loss.angle": 0.25}, []),
     ],
 )

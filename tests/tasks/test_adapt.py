@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import default, nada_sketch
+from configs import default, nada_sketch, nada_stained_glass
 from nada_jax import files, images, trees
 from nada_jax.adaptation import prompts, vocabulary
 from nada_jax.adaptation.freezing import adaptive, fixed
@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
             "freeze.k is 11; expected 1..6, the latents of",
         ),
         ({"clip.weights": (1.0, 2.0)}, "clip.weights is .*one number from 0 for each of the 1"),
-        ({"loss.directional": 0.0}, "loss.directional, .*loss.patch are 0; expected one above 0"),
+        ({"loss.directional": 0.0}, "loss.directional, .*loss.style are 0; expected one above 0"),
         ({"patch.fraction": 1.5}, "patch.fraction is 1.5; expected a share above 0, up to 1"),
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"generator.weights": "nowhere.pt"}, "generator.weights='nowhere.pt' is neither"),
@@ -327,6 +327,11 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
             {"loss.lpips": 1.0, "lpips.weights": ""},
             "lpips.weights is ''; expected a VGG-16 .* which loss.lpips needs",
         ),
+        (
+            {"loss.style": 1.0},
+            "style.images is ''; expected a file or a folder .* loss.style needs",
+        ),
+        ({"loss.style": 1.0, "style.images": "nowhere"}, "style.images='nowhere' does not exist"),
         ({"stop.diversity": 0.5}, "stop.diversity is 0.5; expected 0 as long as stop.every is 0"),
         ({"clip.background": "sea"}, "clip.background is 'sea'; expected one of edge, random"),
         ({"text.others": ("robot",)}, r"text.weights is \(\); expected a number for each of the 1"),
@@ -527,6 +532,22 @@ def test_networks_of_faces_and_of_perception_take_part(tmp_path, narrow_networks
     assert row["loss"] == pytest.approx(
         row["directional"] + row["lpips"] + row["identity"], rel=1e-5
     )
+
+
+def test_the_recipe_of_a_style_brings_images_nearer_to_it(tmp_path, narrow_networks, capsys):
+    """By the style alone: what its step computes is little else than a small VGG."""
+    config = nada_stained_glass.get_config()
+    config.update_from_flattened_dict({
+        "generator.weights": TINY["file"], "clip.models": (TINY["clip"],), "clip.weights": (1.0,),
+        "loss.directional": 0.0, "loss.angle": 0.0, "style.size": 16, "batch_size": 2, "steps": 40,
+        "style.weights": str(narrow_networks["vgg"]), "samples.count": 1, "optimizer.lr": 0.02,
+        "low_memory": True, "checkpoint_every": 40, "sample_every": 40,
+    })  # fmt: skip
+    assert adapt.run(config, tmp_path) == 0
+    rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] == pytest.approx(config.loss.style * rows[-1]["style"])
+    assert rows[-1]["style"] < 0.5 * rows[0]["style"]
+    assert "note: loss.style alone leads, which sees no text" in capsys.readouterr().out
 
 
 def test_a_run_ends_when_held_out_images_reach_a_limit(tmp_path, capsys):
