@@ -131,7 +131,7 @@ class Objective:
           `content_LAYER` [b] where content has several layers.
         """
         content, sums = self._look(vgg, images, targets)
-        variation = losses.total_variation(images * PIXEL)
+        variation = losses.total_variation(images * PIXEL, self.wrap)
         total = weights.total_variation * variation
         figures = {"total_variation": variation}
         if content:

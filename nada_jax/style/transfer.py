@@ -74,7 +74,14 @@ class Transferred:
 
 
 def scales(
-    height: int, width: int, *, smallest: int, first_steps: int, steps: int, least: int
+    height: int,
+    width: int,
+    *,
+    smallest: int,
+    first_steps: int,
+    steps: int,
+    least: int,
+    multiple: int = 1,
 ) -> list[Scale]:
     """The sizes from coarse to fine, as in Crowson's style transfer: the pixels double from one to the next.
 
@@ -83,6 +90,7 @@ def scales(
       smallest: longer side of the first, about.
       first_steps, steps: of the first scale and of each further one.
       least: pixels of the shorter side in every scale.
+      multiple: sides are multiples of it, but for those of the last, which are as asked for.
 
     Returns:
       The scales; one, where the last is no larger than `smallest`.
@@ -97,7 +105,10 @@ def scales(
         )
     found = []
     for number in itertools.count():
-        h, w = (round(side / STEP**number) for side in (height, width))
+        h, w = (
+            round(side / STEP**number / multiple) * multiple if number else side
+            for side in (height, width)
+        )
         if found and (max(h, w) < smallest or min(h, w) < least):
             break
         found.insert(0, (h, w))
@@ -144,7 +155,8 @@ def transfer(
     for number, size in enumerate(sizes):
         if number < at:
             continue
-        state = minimizer.begin(_starts(rows, size, found[-1] if found else None))
+        last = found[-1] if found else None
+        state = minimizer.begin(_starts(rows, size, last, objective.wrap))
         if snapshot:
             state, snapshot = _restored(state, snapshot), {}
         context = _context(vgg, objective, rows, size, style_scale)
@@ -180,11 +192,18 @@ def _restored(state: State, arrays: dict[str, np.ndarray]) -> State:
     return jax.tree.unflatten(structure, [jnp.asarray(x) for x in restored])
 
 
-def _starts(rows: Sequence[Row], size: Scale, before: np.ndarray | None) -> jax.Array:
+def _starts(rows: Sequence[Row], size: Scale, before: np.ndarray | None, wrap: bool) -> jax.Array:
     """What the images of a scale start from [b, h, w, 3]: the last scale's, or what the rows say."""
     shape = (size.height, size.width, 3)
     if before is not None:
-        return jnp.clip(jax.image.resize(before, (len(rows), *shape), "cubic"), -1, 1)
+        h, w, _ = shape
+        if wrap:  # the middle of nine copies continues at its opposite sides
+            nine = np.tile(before, (1, 3, 3, 1))
+            larger = jax.image.resize(nine, (len(rows), 3 * h, 3 * w, 3), "cubic")
+            larger = larger[:, h : 2 * h, w : 2 * w]
+        else:
+            larger = jax.image.resize(before, (len(rows), *shape), "cubic")
+        return jnp.clip(larger, -1, 1)
     return jnp.stack(
         [
             SPREAD * jax.random.normal(jax.random.key(row.seed), shape)
