@@ -206,7 +206,7 @@ def _starts(rows: Sequence[Row], size: Scale, before: np.ndarray | None, wrap: b
         return jnp.clip(larger, -1, 1)
     return jnp.stack(
         [
-            SPREAD * jax.random.normal(jax.random.key(row.seed), shape)
+            noise(row.seed, shape[:2])
             if row.start is None
             else jnp.asarray(resized(row.start, size.height, size.width))
             for row in rows
@@ -227,9 +227,7 @@ def _context(
             contents[id(row.content)] = _remember(objective, vgg, pixels)
         for style in row.styles:
             if id(style) not in styles:
-                factor = longer / max(style.size)
-                h, w = (max(1, round(side * factor)) for side in (style.height, style.width))
-                styles[id(style)] = _describe(objective, vgg, resized(style, h, w)[None])
+                styles[id(style)] = _describe(objective, vgg, scaled(style, longer)[None])
     content = _stacked([contents[id(row.content)] for row in rows]) if contents else {}
     style = _stacked([_stacked([styles[id(x)] for x in row.styles]) for row in rows], new=True)
     masks = None
@@ -265,6 +263,18 @@ def _remember(objective: Objective, vgg: Vgg, pixels: jax.Array) -> dict[str, ja
 def _describe(objective: Objective, vgg: Vgg, pixels: jax.Array) -> Style:
     # A style is no image that continues at its other side, even where the result is to do so.
     return dataclasses.replace(objective, wrap=False).describe(vgg, pixels)
+
+
+def noise(seed: int, shape: tuple[int, int]) -> jax.Array:
+    """What an image of a height and width starts from where nothing is given, [h, w, 3]."""
+    return SPREAD * jax.random.normal(jax.random.key(seed), (*shape, 3))
+
+
+def scaled(image: Image.Image, longer: float) -> np.ndarray:
+    """An image whose longer side has about so many pixels, float32 [h, w, 3] in [-1, 1]."""
+    factor = longer / max(image.size)
+    height, width = (max(1, round(side * factor)) for side in (image.height, image.width))
+    return resized(image, height, width)
 
 
 def resized(image: Image.Image, height: int, width: int) -> np.ndarray:
