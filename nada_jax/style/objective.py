@@ -148,7 +148,7 @@ class Objective:
                 total += weights.style[:, i] * distances[name]
         return total, figures
 
-    def of_rows(
+    def __call__(
         self, images: jax.Array, vgg: Vgg, rows: tuple[Targets, Weights]
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """`loss`, as `minimize.Loss` has it."""

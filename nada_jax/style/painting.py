@@ -129,7 +129,7 @@ def make(settings: Painting) -> tuple[Objective, Minimizer]:
         settings.vgg.pooling,
         tile=settings.tile,
     )
-    return objective, settings.optimizer.of(objective.of_rows)
+    return objective, settings.optimizer.of(objective)
 
 
 def prepare(

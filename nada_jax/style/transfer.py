@@ -132,7 +132,7 @@ def transfer(
     Args:
       vgg: the network.
       objective: the loss.
-      minimizer: made with `objective.of_rows`.
+      minimizer: of this loss.
       rows: the images; all have as many styles and masks as the first.
       sizes: see `scales`.
       style_scale: longer side of a style over that of the image.

@@ -132,7 +132,7 @@ def plan(
     for block in dict.fromkeys(name[4] for name in names):
         own = [item for item in items if item.name[4] == block]
         objective = Objective(tuple(item.name for item in own), pooling=settings.vgg.pooling)
-        minimizer = settings.optimizer.of(objective.of_rows)
+        minimizer = settings.optimizer.of(objective)
         for item in own:
             # Mahendran & Vedaldi 2015, eq. 4: relative to the features, so that the weight of the total variation means
             # the same for all layers.

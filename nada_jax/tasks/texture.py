@@ -171,7 +171,7 @@ def make(settings: Settings, vgg: Vgg) -> dict[str, tuple[Objective, Minimizer]]
         objective = Objective(
             (), used, settings.loss.kind, settings.vgg.pooling, settings.tileable, settings.tile
         )
-        made[last] = objective, settings.optimizer.of(objective.of_rows)
+        made[last] = objective, settings.optimizer.of(objective)
     return made
 
 
@@ -269,7 +269,7 @@ def write(run: ImageRun, settings: Settings, plans: Plans, gauge: Gauge, drawn: 
         "style": style.name,
         "label": label,
         "layers": layers,
-        "style_loss": drawn.figures["style"],
+        "loss": drawn.figures["loss"],
         "gram_before": gauge.measure(row.styles[0], noise(row.seed, settings.shape)),
         "gram": gauge.measure(row.styles[0], image),
         "seconds": round(drawn.seconds, 1),
