@@ -42,6 +42,12 @@ SMALL = {
         {"find.samples": 16, "samples.count": 1, "generator.weights": "tiny"},
         "direction.safetensors",
     ),
+    "feature_inversion": ({"size": 16, "layers": (1,)}, "layers/relu1_1.png"),
+    "texture": (
+        {"size": 16, "sets": "all", "loss.style_layers": ("relu1_1",)}
+        | {"scales.smallest": 16, "scales.first_steps": 1},
+        "result.png",
+    ),
     "train_mapper": (
         {"steps": 1, "batch_size": 1, "samples.count": 1, "judge": ""},
         "mapper.safetensors",

@@ -31,15 +31,19 @@ def content(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.mean((x - y) ** 2, axis=(1, 2, 3))
 
 
-def total_variation(images: jax.Array) -> jax.Array:
+def total_variation(images: jax.Array, wrap: bool = False) -> jax.Array:
     """Mean squared difference of neighbouring pixels, downwards and to the right (Mahendran & Vedaldi 2015, eq. 4).
 
     Args:
       images: [b, h, w, 3]; may be one pixel high or wide.
+      wrap: pixels at a border are neighbours of those at the opposite one.
 
     Returns:
       Loss per image [b].
     """
+    if wrap:
+        squares = sum((images - jnp.roll(images, 1, axis)) ** 2 for axis in (1, 2))
+        return jnp.mean(jnp.sum(squares, axis=3), axis=(1, 2))
     pixels = images.shape[1] * images.shape[2]
     down = jnp.sum((images[:, 1:] - images[:, :-1]) ** 2, axis=(1, 2, 3))
     right = jnp.sum((images[:, :, 1:] - images[:, :, :-1]) ** 2, axis=(1, 2, 3))

@@ -166,6 +166,34 @@ def plot_curves(
             panel.set_axis_off()
 
 
+def plot_panels(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    x: str,
+    path: str | os.PathLike,
+    *,
+    logarithmic: bool = False,
+) -> None:
+    """Draws lines through points, each figure in a panel of its own below the others, as PNG.
+
+    Args:
+      panels: figure -> name -> points (x, y) of a line.
+      x: label of the axis that all panels share.
+      logarithmic: the axes of the figures, whose values are above 0 then.
+    """
+    with _panels(path, len(panels)) as drawn:
+        for panel, (figure, lines) in zip(drawn, panels.items(), strict=True):
+            for name, points in lines.items():
+                panel.plot(*zip(*points, strict=True), ".-", label=name)
+            panel.set(ylabel=figure)
+            if logarithmic:
+                panel.set_yscale("log")
+                panel.yaxis.set_major_formatter("{x:g}")  # see `plot_curves`
+                panel.yaxis.set_minor_formatter("")
+            panel.grid(alpha=0.3)
+            panel.legend()
+        drawn[-1].set(xlabel=x)
+
+
 def _bar(measured: Mapping[str, float]) -> tuple[float, list[list[float]]]:
     """A value, and how far its interval reaches below and above it."""
     value = measured["value"]

@@ -129,23 +129,24 @@ class Objective:
           `content_LAYER` [b] where content has several layers.
         """
         content, sums = self._look(vgg, images, targets)
-        variation = losses.total_variation(images * PIXEL)
+        variation = losses.total_variation(images * PIXEL, self.wrap)
         total = weights.total_variation * variation
         figures = {"total_variation": variation}
         if content:
             figures["content"] = sum(content.values()) / len(content)
-            for i, (name, value) in enumerate(content.items()):
-                total += weights.content[:, i] * value
+            # By name: JAX sorts the keys of a dictionary that it passes on.
+            for i, name in enumerate(self.content_layers):
+                total += weights.content[:, i] * content[name]
                 if len(content) > 1:
-                    figures[f"content_{name}"] = value
+                    figures[f"content_{name}"] = content[name]
         if sums:
             distances = self._distances(sums, targets, weights.blend)
             figures["style"] = sum(distances.values())
-            for i, value in enumerate(distances.values()):
-                total += weights.style[:, i] * value
+            for i, name in enumerate(self.style_layers):
+                total += weights.style[:, i] * distances[name]
         return total, figures
 
-    def of_rows(
+    def __call__(
         self, images: jax.Array, vgg: Vgg, rows: tuple[Targets, Weights]
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """`loss`, as `minimize.Loss` has it."""

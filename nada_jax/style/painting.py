@@ -121,7 +121,7 @@ def style_transfer(
 
 def make(settings: Painting) -> tuple[Objective, Minimizer]:
     """The loss and its optimiser."""
-    loss, optimizer = settings.loss, settings.optimizer
+    loss = settings.loss
     objective = Objective(
         loss.content_layers if loss.content else (),
         loss.style_layers,
@@ -129,9 +129,7 @@ def make(settings: Painting) -> tuple[Objective, Minimizer]:
         settings.vgg.pooling,
         tile=settings.tile,
     )
-    return objective, Minimizer(
-        objective.of_rows, optimizer.method, optimizer.lr, optimizer.averaging
-    )
+    return objective, settings.optimizer.of(objective)
 
 
 def prepare(

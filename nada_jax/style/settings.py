@@ -1,6 +1,7 @@
 """Settings that the tasks of style transfer share."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 from nada_jax.losses.style import KINDS
@@ -17,7 +18,8 @@ from nada_jax.settings import (
     one_of,
 )
 from nada_jax.style.colors import COLORS
-from nada_jax.style.minimize import METHODS
+from nada_jax.style.minimize import METHODS, Minimizer
+from nada_jax.weights import loading
 
 # Larger images have more pixels than a GPU's memory holds numbers for L-BFGS.
 SIDE = Rule(lambda x: 16 <= x <= 2**14, "a whole number of pixels in 16..16,384")
@@ -32,10 +34,16 @@ class Network(Section, name="vgg"):
     weights: str
     pooling: Annotated[str, one_of(POOLING)]
 
-    def in_words(self, vgg: Vgg) -> str:
-        """A line that says which network is in use."""
-        preprocessing = vgg.architecture.preprocessing
-        return f"features of a VGG-{vgg.architecture.depth}, {preprocessing} preprocessing: {self.weights}"
+    def load(self) -> Vgg:
+        """Loads the network, and says which it is; see `loading.load_vgg`."""
+        vgg = loading.load_vgg(self.weights, field=self.path("weights"))
+        kind = {"torchvision": "torchvision's", "caffe": "the original"}
+        preprocessing = kind[vgg.architecture.preprocessing]
+        print(
+            f"features of VGG-{vgg.architecture.depth} with {preprocessing} preprocessing ({self.weights})",
+            flush=True,
+        )
+        return vgg
 
     def check_layers(self, vgg: Vgg, field: str, layers: tuple[str, ...]) -> None:
         """Raises UserError where the network lacks a layer that a field names, or it is named twice."""
@@ -54,6 +62,10 @@ class Optimizer(Section, name="optimizer"):
     method: Annotated[str, one_of(METHODS)]
     lr: Positive
     averaging: Annotated[float, AVERAGING]
+
+    def of(self, loss: Callable) -> Minimizer:
+        """The minimiser of a loss; see `minimize.Loss`."""
+        return Minimizer(loss, self.method, self.lr, self.averaging)
 
 
 class Scales(Section, name="scales"):

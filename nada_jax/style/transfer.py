@@ -74,7 +74,14 @@ class Transferred:
 
 
 def scales(
-    height: int, width: int, *, smallest: int, first_steps: int, steps: int, least: int
+    height: int,
+    width: int,
+    *,
+    smallest: int,
+    first_steps: int,
+    steps: int,
+    least: int,
+    multiple: int = 1,
 ) -> list[Scale]:
     """The sizes from coarse to fine, as in Crowson's style transfer: the pixels double from one to the next.
 
@@ -83,6 +90,7 @@ def scales(
       smallest: longer side of the first, about.
       first_steps, steps: of the first scale and of each further one.
       least: pixels of the shorter side in every scale.
+      multiple: sides are multiples of it, but for those of the last, which are as asked for.
 
     Returns:
       The scales; one, where the last is no larger than `smallest`.
@@ -97,7 +105,10 @@ def scales(
         )
     found = []
     for number in itertools.count():
-        h, w = (round(side / STEP**number) for side in (height, width))
+        h, w = (
+            round(side / STEP**number / multiple) * multiple if number else side
+            for side in (height, width)
+        )
         if found and (max(h, w) < smallest or min(h, w) < least):
             break
         found.insert(0, (h, w))
@@ -121,7 +132,7 @@ def transfer(
     Args:
       vgg: the network.
       objective: the loss.
-      minimizer: made with `objective.of_rows`.
+      minimizer: of this loss.
       rows: the images; all have as many styles and masks as the first.
       sizes: see `scales`.
       style_scale: longer side of a style over that of the image.
@@ -144,7 +155,8 @@ def transfer(
     for number, size in enumerate(sizes):
         if number < at:
             continue
-        state = minimizer.begin(_starts(rows, size, found[-1] if found else None))
+        last = found[-1] if found else None
+        state = minimizer.begin(_starts(rows, size, last, objective.wrap))
         if snapshot:
             state, snapshot = _restored(state, snapshot), {}
         context = _context(vgg, objective, rows, size, style_scale)
@@ -180,14 +192,21 @@ def _restored(state: State, arrays: dict[str, np.ndarray]) -> State:
     return jax.tree.unflatten(structure, [jnp.asarray(x) for x in restored])
 
 
-def _starts(rows: Sequence[Row], size: Scale, before: np.ndarray | None) -> jax.Array:
+def _starts(rows: Sequence[Row], size: Scale, before: np.ndarray | None, wrap: bool) -> jax.Array:
     """What the images of a scale start from [b, h, w, 3]: the last scale's, or what the rows say."""
     shape = (size.height, size.width, 3)
     if before is not None:
-        return jnp.clip(jax.image.resize(before, (len(rows), *shape), "cubic"), -1, 1)
+        h, w, _ = shape
+        if wrap:  # the middle of nine copies continues at its opposite sides
+            nine = np.tile(before, (1, 3, 3, 1))
+            larger = jax.image.resize(nine, (len(rows), 3 * h, 3 * w, 3), "cubic")
+            larger = larger[:, h : 2 * h, w : 2 * w]
+        else:
+            larger = jax.image.resize(before, (len(rows), *shape), "cubic")
+        return jnp.clip(larger, -1, 1)
     return jnp.stack(
         [
-            SPREAD * jax.random.normal(jax.random.key(row.seed), shape)
+            noise(row.seed, shape[:2])
             if row.start is None
             else jnp.asarray(resized(row.start, size.height, size.width))
             for row in rows
@@ -208,9 +227,7 @@ def _context(
             contents[id(row.content)] = _remember(objective, vgg, pixels)
         for style in row.styles:
             if id(style) not in styles:
-                factor = longer / max(style.size)
-                h, w = (max(1, round(side * factor)) for side in (style.height, style.width))
-                styles[id(style)] = _describe(objective, vgg, resized(style, h, w)[None])
+                styles[id(style)] = _describe(objective, vgg, scaled(style, longer)[None])
     content = _stacked([contents[id(row.content)] for row in rows]) if contents else {}
     style = _stacked([_stacked([styles[id(x)] for x in row.styles]) for row in rows], new=True)
     masks = None
@@ -246,6 +263,18 @@ def _remember(objective: Objective, vgg: Vgg, pixels: jax.Array) -> dict[str, ja
 def _describe(objective: Objective, vgg: Vgg, pixels: jax.Array) -> Style:
     # A style is no image that continues at its other side, even where the result is to do so.
     return dataclasses.replace(objective, wrap=False).describe(vgg, pixels, as_target=True)
+
+
+def noise(seed: int, shape: tuple[int, int]) -> jax.Array:
+    """What an image of a height and width starts from where nothing is given, [h, w, 3]."""
+    return SPREAD * jax.random.normal(jax.random.key(seed), (*shape, 3))
+
+
+def scaled(image: Image.Image, longer: float) -> np.ndarray:
+    """An image whose longer side has about so many pixels, float32 [h, w, 3] in [-1, 1]."""
+    factor = longer / max(image.size)
+    height, width = (max(1, round(side * factor)) for side in (image.height, image.width))
+    return resized(image, height, width)
 
 
 def resized(image: Image.Image, height: int, width: int) -> np.ndarray:

@@ -19,12 +19,11 @@ from nada_jax.settings import Count, Positive, Rule, Section, Seed
 from nada_jax.style import painting
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import Loss, Network, Optimizer, Painting, Scales, Side, Terms
-from nada_jax.style.transfer import resized
+from nada_jax.style.transfer import scaled
 from nada_jax.transfers import drawing, sources
 from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Interrupted, Job
 from nada_jax.transfers.sources import Mix
 from nada_jax.web import gallery
-from nada_jax.weights import loading
 
 MEMORY = "lower size or batch_size, or set optimizer.method=adam"  # for a lack of it
 RESULTS = "results/*.png", "meanvar.html", "meanvar.md", SNAPSHOT
@@ -90,17 +89,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
     free = {"batch_size", "overwrite", "kinds"}
     with ImageRun(config, workdir, list(plans), results=RESULTS, free=free) as run:
         if todo := run.todo():
-            vgg = loading.load_vgg(settings.vgg.weights)
-            print(settings.vgg.in_words(vgg), flush=True)
+            vgg = settings.vgg.load()
+            jobs = plan(settings, vgg, {item: plans[item] for item in todo})
+            options = {"batch_size": settings.batch_size, "style_scale": settings.style_scale}
             try:
-                for kind in settings.kinds:
-                    draw(
-                        run,
-                        settings,
-                        vgg,
-                        kind,
-                        {x: plans[x][1] for x in todo if plans[x][0] == kind},
-                    )
+                for drawn in drawing.draw(run, vgg, jobs, **options):
+                    write(run, settings, vgg, drawn, *plans[drawn.job.item])
             except Interrupted as stopped:
                 print("stopped; the same command continues there", flush=True)
                 return stopped.code
@@ -108,41 +102,41 @@ def run(config: ConfigDict, workdir: Path) -> int:
         return run.exit_code()
 
 
-def draw(run: ImageRun, settings: Settings, vgg: Vgg, kind: str, weights: dict[Mix, float]) -> None:
-    """Draws and measures the results of one kind, of the items that are left, with their weights."""
-    if not weights:
-        return
-    own = settings.painting(kind)
-    base, style = (
-        sources.read(path, settings.size)
-        for item in list(weights)[:1]
-        for path in (item.path, *item.parts)
-    )
+def plan(settings: Settings, vgg: Vgg, plans: dict[Mix, tuple[str, float]]) -> list[Job]:
+    """What results are to become, by their kind and weight."""
+    made = {kind: painting.make(settings.painting(kind)) for kind in settings.kinds}
     jobs = []
-    for item, weight in weights.items():
+    for item, (kind, weight) in plans.items():
+        base, style = (sources.read(path, settings.size) for path in (item.path, *item.parts))
         row, scales = painting.prepare(
-            vgg, base, [style], own, style_weight=weight, masks=(), start="content"
+            vgg,
+            base,
+            [style],
+            settings.painting(kind),
+            style_weight=weight,
+            masks=(),
+            start="content",
         )
-        jobs.append(Job(item, row, scales))
-    print(f"{KINDS[kind].what}:", flush=True)
-    objective, minimizer = painting.make(own)
-    options = {"batch_size": settings.batch_size, "style_scale": settings.style_scale}
-    for drawn in drawing.draw(run, vgg, objective, minimizer, jobs, **options):
-        item = drawn.job.item
-        result = painting.finished(drawn.scales[-1], drawn.job.row, own)
-        path = run.write(f"results/{item.name}.png", functools.partial(images.save, result))
-        found = {"content": drawn.figures.get("content", 0.0)} | measure(vgg, settings, drawn)
-        facts = {"kind": kind, "weight": weights[item]} | found
-        run.finish(item, [path], facts | {"seconds": round(drawn.seconds, 1)})
+        jobs.append(Job(item, *made[kind], row, scales))
+    return jobs
+
+
+def write(
+    run: ImageRun, settings: Settings, vgg: Vgg, drawn: Drawn, kind: str, weight: float
+) -> None:
+    """Writes and measures one result."""
+    item = drawn.job.item
+    pixels = images.to_uint8(drawn.scales[-1])
+    path = run.write(f"results/{item.name}.png", functools.partial(images.save, pixels))
+    found = {"content": drawn.figures.get("content", 0.0)} | measure(vgg, settings, drawn)
+    facts = {"kind": kind, "weight": weight} | found
+    run.finish(item, [path], facts | {"seconds": round(drawn.seconds, 1)})
 
 
 def measure(vgg: Vgg, settings: Settings, drawn: Drawn) -> dict[str, float]:
     """Distance of a result to the style by every kind, and its variety over that of the style."""
-    scale = drawn.job.scales[-1]
-    (style,) = drawn.job.row.styles
-    factor = max(scale.height, scale.width) * settings.style_scale / max(style.size)
-    height, width = (max(1, round(side * factor)) for side in (style.height, style.width))
-    target = resized(style, height, width)
+    scale, (style,) = drawn.job.scales[-1], drawn.job.row.styles
+    target = scaled(style, max(scale.height, scale.width) * settings.style_scale)
     layers, pooling, tile = settings.loss.style_layers, settings.vgg.pooling, settings.tile
     found = {}
     for kind in KINDS:

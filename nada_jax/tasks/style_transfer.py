@@ -14,12 +14,13 @@ from nada_jax.models.vgg import Vgg
 from nada_jax.runs.per_image import ImageRun, Item
 from nada_jax.settings import Count
 from nada_jax.style import painting
+from nada_jax.style.minimize import Minimizer
+from nada_jax.style.objective import Objective
 from nada_jax.style.settings import Painting
 from nada_jax.transfers import drawing, sources
 from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Interrupted, Job
 from nada_jax.transfers.sources import Mix
 from nada_jax.web import gallery
-from nada_jax.weights import loading
 
 MEMORY = "lower size, tile or batch_size, or set optimizer.method=adam"  # for a lack of it
 RESULTS = (
@@ -63,14 +64,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
     free = {"batch_size", "overwrite"} | ({"content", "style"} if several else set())
     with ImageRun(config, workdir, list(plans), results=RESULTS, free=free) as run:
         if todo := run.todo():
-            vgg = loading.load_vgg(settings.vgg.weights)
-            print(settings.vgg.in_words(vgg), flush=True)
-            objective, minimizer = painting.make(settings)
-            read = functools.partial(job, settings, vgg, plans)
+            vgg = settings.vgg.load()
+            read = functools.partial(job, settings, vgg, painting.make(settings), plans)
             jobs = [made for _, made in run.read_all(todo, read)]
             options = {"batch_size": settings.batch_size, "style_scale": settings.style_scale}
             try:
-                for drawn in drawing.draw(run, vgg, objective, minimizer, jobs, **options):
+                for drawn in drawing.draw(run, vgg, jobs, **options):
                     write(run, settings, plans, drawn)
             except Interrupted as stopped:
                 print("stopped; the same command continues there", flush=True)
@@ -103,7 +102,9 @@ def plan(settings: Settings) -> Plans:
     return found
 
 
-def job(settings: Settings, vgg: Vgg, plans: Plans, item: Mix) -> Job:
+def job(
+    settings: Settings, vgg: Vgg, made: tuple[Objective, Minimizer], plans: Plans, item: Mix
+) -> Job:
     """Reads the images of a result, and says what it is to become."""
     content, group, weight = plans[item]
     read = functools.partial(sources.read, side=settings.size)
@@ -122,7 +123,7 @@ def job(settings: Settings, vgg: Vgg, plans: Plans, item: Mix) -> Job:
         )
     except UserError as error:
         raise UserError(f"{content.path}: {error}") from error
-    return Job(item, row, scales)
+    return Job(item, *made, row, scales)
 
 
 def write(run: ImageRun, settings: Settings, plans: Plans, drawn: Drawn) -> None:

@@ -36,11 +36,14 @@ class Job:
 
     Attributes:
       item: its name and files.
+      objective, minimizer: see `transfer`; results that have the same objects may share a program.
       row: what it is to become.
       scales: its sizes.
     """
 
     item: Item
+    objective: Objective
+    minimizer: Minimizer
     row: Row
     scales: tuple[Scale, ...]
 
@@ -65,8 +68,6 @@ class Drawn:
 def draw(
     run: ImageRun,
     vgg: Vgg,
-    objective: Objective,
-    minimizer: Minimizer,
     jobs: Sequence[Job],
     *,
     batch_size: int,
@@ -78,7 +79,7 @@ def draw(
 
     Args:
       run: keeps the snapshot.
-      vgg, objective, minimizer: see `transfer`.
+      vgg: the network.
       jobs: what there is to do.
       batch_size: results at once, at most.
       style_scale: see `transfer`.
@@ -116,8 +117,8 @@ def draw(
 
             found = transfer(
                 vgg,
-                objective,
-                minimizer,
+                chunk[0].objective,
+                chunk[0].minimizer,
                 [job.row for job in chunk],
                 chunk[0].scales,
                 style_scale=style_scale,
@@ -137,7 +138,7 @@ def _chunks(jobs: Sequence[Job], batch_size: int) -> Iterator[list[Job]]:
     alike: dict[Any, list[Job]] = {}
     for job in jobs:
         row = job.row
-        kind = job.scales, row.content is None, len(row.styles), len(row.masks)
+        kind = job.minimizer, job.scales, row.content is None, len(row.styles), len(row.masks)
         alike.setdefault(kind, []).append(job)
     for group in alike.values():
         for part in np.array_split(np.arange(len(group)), -(-len(group) // batch_size)):

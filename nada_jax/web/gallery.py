@@ -28,13 +28,21 @@ small {{ font-weight: normal; opacity: .7; margin-left: .5rem; }}
 figure {{ margin: 0; }}
 img {{ width: 12rem; display: block; image-rendering: {rendering}; }}
 figcaption {{ font-size: .8rem; opacity: .8; }}
-</style>
+pre {{ overflow-x: auto; }}
+{layout}</style>
 </head>
 <body>
 <h1>{title}</h1>
 {rows}
+{text}
 </body>
 </html>
+"""
+
+# Of columns that go through all rows, however narrow the window is.
+ALIGNED = """body {{ max-width: none; }}
+.row {{ display: grid; grid-template-columns: repeat({columns}, minmax(5rem, 12rem)); overflow-x: auto; }}
+img {{ width: 100%; }}
 """
 
 Card = tuple[str, Mapping[str, float], Mapping[str, Path]]  # name, figures, label -> image
@@ -66,12 +74,33 @@ def strip(images: Mapping[str, np.ndarray], side: int = SIDE) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def page(title: str, cards: Sequence[Card]) -> str:
+def sheet(rows: Sequence[Mapping[str, Path]]) -> np.ndarray:
+    """Rows of image files, label -> file, below each other, each as a `strip`.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    strips = [strip({label: _read(path) for label, path in row.items()}) for row in rows]
+    width = max(x.shape[1] for x in strips)
+    padded = [
+        np.pad(x, ((0, GAP), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in strips
+    ]
+    return np.concatenate(padded)[:-GAP]
+
+
+def _read(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+def page(title: str, cards: Sequence[Card], *, text: str = "", aligned: bool = False) -> str:
     """A page with a row for each card.
 
     Args:
       title: its heading.
       cards: what it shows; everything in it is escaped.
+      text: a table, below the cards.
+      aligned: images of all rows stand in the same columns, and do not go on in a next line.
 
     Returns:
       HTML.
@@ -92,7 +121,14 @@ def page(title: str, cards: Sequence[Card]) -> str:
         rows.append(f'{head}\n<div class="row">\n' + "\n".join(cells) + "\n</div>")
     # Few pixels are shown as they are; many would be distorted by it.
     rendering = "pixelated" if small else "auto"
-    return FRAME.format(title=escape(title), rows="\n".join(rows), rendering=rendering)
+    columns = max((len(shown) for _, _, shown in cards), default=1)
+    return FRAME.format(
+        title=escape(title),
+        rows="\n".join(rows),
+        rendering=rendering,
+        layout=ALIGNED.format(columns=columns) if aligned else "",
+        text=f"<pre>{escape(text)}</pre>" if text else "",
+    )
 
 
 def _uri(image: Image.Image) -> str:

@@ -29,3 +29,16 @@ def test_a_page_is_one_file_in_which_names_are_text(tmp_path):
     sources = re.findall(r'src="(data:image/\w+);[^"]+" alt="([^"]+)"', page)
     assert sources == [("data:image/png", "&lt;i&gt;"), ("data:image/jpeg", "large")]
     assert page.count("src=") == 2 and "http" not in page
+
+
+def test_rows_of_files_stand_below_each_other_in_the_same_columns(tmp_path):
+    Image.fromarray(np.zeros((256, 256, 3), np.uint8)).save(tmp_path / "a.png")
+    rows = [{"1": tmp_path / "a.png", "2": tmp_path / "a.png"}, {"3": tmp_path / "a.png"}]
+    sheet = gallery.sheet(rows)
+    row = gallery.SIDE + gallery.LABEL
+    assert sheet.shape == (2 * row + gallery.GAP, 2 * gallery.SIDE + gallery.GAP, 3)
+    assert (sheet[row + gallery.GAP :, 260:] == 255).all()
+    cards = [("name", {}, shown) for shown in rows]
+    page = gallery.page("T", cards, text="a < b", aligned=True)
+    assert "repeat(2, " in page and "<pre>a &lt; b</pre>" in page
+    assert "grid" not in gallery.page("T", cards)
