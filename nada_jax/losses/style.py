@@ -6,6 +6,7 @@ parts of an image, so that an image may be looked at in tiles, and become statis
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
