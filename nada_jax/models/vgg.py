@@ -195,12 +195,10 @@ class Vgg:
         x, found = preprocess(images, self.architecture.preprocessing), {}
         for layer in known[: deepest + 1]:
             if layer.startswith("conv"):
-                padding = None
+                padding = ((1, 1), (1, 1))
                 if wrap:
-                    x, padding = (
-                        jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "wrap"),
-                        ((0, 0), (0, 0)),
-                    )
+                    x = jnp.pad(x, ((0, 0), *padding, (0, 0)), "wrap")
+                    padding = ((0, 0), (0, 0))
                 x = conv(x, self.params[layer]["kernel"], padding) + self.params[layer]["bias"]
             elif layer.startswith("relu"):
                 x = jax.nn.relu(x)

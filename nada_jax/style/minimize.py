@@ -29,7 +29,7 @@ class State:
     Attributes:
       images: [b, h, w, 3], about [-1, 1].
       average: exponential average of the images, which begins at 0; see `Minimizer.result`.
-      moments: of the optimiser, rows [b] of everything.
+      moments: of the optimiser.
       step: number of steps taken.
     """
 
@@ -64,7 +64,8 @@ class Minimizer:
 
     def begin(self, images: jax.Array) -> State:
         """The state before the first step from images [b, h, w, 3]."""
-        moments = jax.vmap(self._optimizer.init)(images)
+        adam = self.method == "adam"
+        moments = self._optimizer.init(images) if adam else jax.vmap(self._optimizer.init)(images)
         return State(images, jnp.zeros_like(images), moments, jnp.zeros((), jnp.int32))
 
     def result(self, state: State) -> jax.Array:
@@ -94,24 +95,34 @@ class Minimizer:
         return state, result, figures, ms
 
     def _step(self, state: State, shared: Any, rows: Any) -> State:
-        def one(image: jax.Array, moments: Any, row: Any) -> tuple[jax.Array, Any]:
-            def loss(image: jax.Array) -> jax.Array:
-                own = jax.tree.map(lambda x: x[None], row)
-                return self.loss(image[None], shared, own)[0][0]
-
-            if self.method == "adam":
-                gradient = jax.grad(loss)(image)
-                updates, moments = self._optimizer.update(gradient, moments)
-                return jnp.clip(optax.apply_updates(image, updates), -1, 1), moments
-            value, gradient = optax.value_and_grad_from_state(loss)(image, state=moments)
-            updates, moments = self._optimizer.update(
-                gradient, moments, image, value=value, grad=gradient, value_fn=loss
+        if self.method == "adam":
+            # The sum: rows do not touch each other, so that each gets its own gradient.
+            gradient = jax.grad(lambda x: jnp.sum(self.loss(x, shared, rows)[0]))(state.images)
+            updates, moments = self._optimizer.update(gradient, state.moments)
+            images = jnp.clip(optax.apply_updates(state.images, updates), -1, 1)
+        else:
+            # One after the other, as each looks along its direction for as long as it needs.
+            images, moments = jax.lax.map(
+                lambda row: self._search(*row[:2], shared, row[2]),
+                (state.images, state.moments, rows),
             )
-            return optax.apply_updates(image, updates), moments
-
-        images, moments = jax.vmap(one)(state.images, state.moments, rows)
         average = self.averaging * state.average + (1 - self.averaging) * images
         return State(images, average, moments, state.step + 1)
+
+    def _search(
+        self, image: jax.Array, moments: Any, shared: Any, row: Any
+    ) -> tuple[jax.Array, Any]:
+        """A step of L-BFGS of one image [h, w, 3]."""
+        row = jax.tree.map(lambda x: x[None], row)
+
+        def loss(image: jax.Array) -> jax.Array:
+            return self.loss(image[None], shared, row)[0][0]
+
+        value, gradient = optax.value_and_grad_from_state(loss)(image, state=moments)
+        updates, moments = self._optimizer.update(
+            gradient, moments, image, value=value, grad=gradient, value_fn=loss
+        )
+        return optax.apply_updates(image, updates), moments
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
