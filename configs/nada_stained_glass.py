@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = default.get_config(variant)
     config.text.source, config.text.target = "cartoon portrait", "stained glass"
     config.loss.style = 1.5
-    config.style.images = "nada_jax/assets/styles/glass.jpg"
+    config.style.images = "glass"  # an image that ships; or a file, or a folder
     config.style.layers = ("relu1_1", "relu2_1", "relu3_1")  # deeper ones take more time
     config.style.scale = 3.0  # or panes and the lead between them are a few pixels of 64
     if variant == "ffhq":

@@ -12,7 +12,7 @@ from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.losses.style import EPS, KINDS
 from nada_jax.models.vgg import Vgg
-from nada_jax.runs import per_image
+from nada_jax.runs import items
 from nada_jax.settings import Rule, Section, one_of
 from nada_jax.style.objective import Objective
 from nada_jax.style.objective import Style as Statistics
@@ -83,7 +83,7 @@ class StyleTarget:
             except UserError as error:
                 path = section.path(field)
                 raise UserError(f"{path} is {getattr(section, field)}, but {error}") from error
-        listed = per_image.listing(section.images, section.path("images"))
+        listed = items.listing(section.images, section.path("images"))
         describe = jax.jit(objective.describe)
         # Read as they are asked for: a folder may be larger than the memory.
         found = (describe(vgg, images.read(item.path, section.side)[None]) for item in listed)

@@ -15,7 +15,8 @@ from nada_jax.errors import UserError
 from nada_jax.latents.inversion import Inverted, Networks, invert
 from nada_jax.photos.align import Align, Aligned, align_photo
 from nada_jax.portraits.settings import InversionSettings
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.runs.progress import Progress
 from nada_jax.weights import loading
 

@@ -18,8 +18,9 @@ from nada_jax.latents.projection import Networks
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.portraits import inversions
 from nada_jax.portraits.settings import Clips, InversionSettings
-from nada_jax.runs import per_image
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs import items
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import SEEDS, Truncation
 from nada_jax.weights import native
 
@@ -81,9 +82,9 @@ def listing(settings: Subjects, generator: Generator) -> list[Item]:
     if settings.seeds:
         return [Item(f"seed_{int(seed):04d}") for seed in dict.fromkeys(settings.seeds)]
     if not settings.latents:
-        return per_image.listing(settings.images or "avatars")
+        return items.listing(settings.images or "avatars")
     items = []
-    for item in per_image.listing(settings.latents, "latents", latent_files.ENDINGS):
+    for item in items.listing(settings.latents, "latents", latent_files.ENDINGS):
         try:
             count = len(latent_files.read(item.path, generator, "latents"))
         except UserError:  # it is named when its turn comes

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from nada_jax import images
 from nada_jax.photos import marks
 from nada_jax.photos.align import Align, Aligned, Size, align_photo
-from nada_jax.runs.per_image import ImageRun, Item, listing
+from nada_jax.runs.items import Item, listing
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import Section
 from nada_jax.web import gallery
 

@@ -29,7 +29,8 @@ from nada_jax.portraits.subjects import (
     listing,
     tuned_file,
 )
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.runs.progress import Progress
 from nada_jax.weights import domains
 

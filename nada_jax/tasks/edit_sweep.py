@@ -18,7 +18,8 @@ from nada_jax.latents.spaces import SPACES
 from nada_jax.portraits import inversions, measures, methods, subjects
 from nada_jax.portraits.subjects import Subject, Subjects
 from nada_jax.runs import plots
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.runs.progress import Progress
 from nada_jax.settings import LARGEST, Section, one_of
 from nada_jax.web import comparison

@@ -15,7 +15,8 @@ from nada_jax import images, tables
 from nada_jax.losses.style import EPS
 from nada_jax.models.vgg import Vgg
 from nada_jax.runs import plots
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import Count, NonNegative, Rule, Section, Seed, need
 from nada_jax.style.objective import PIXEL, Objective
 from nada_jax.style.settings import Network, Optimizer, Side

@@ -12,7 +12,8 @@ from nada_jax.latents.inversion import Inverted
 from nada_jax.photos.align import Aligned
 from nada_jax.portraits import inversions
 from nada_jax.portraits.settings import InversionSettings
-from nada_jax.runs.per_image import ImageRun, Item, listing
+from nada_jax.runs.items import Item, listing
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.weights import native
 
 MEMORY = inversions.MEMORY  # the remedy for a lack of it

@@ -14,7 +14,8 @@ from nada_jax import images, tables
 from nada_jax.losses import style as losses
 from nada_jax.losses.style import KINDS
 from nada_jax.models.vgg import Vgg
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import Count, Positive, Rule, Section, Seed
 from nada_jax.style import painting
 from nada_jax.style.objective import Objective

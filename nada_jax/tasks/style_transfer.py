@@ -11,7 +11,8 @@ from PIL import Image
 from nada_jax import images, tables
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import Count
 from nada_jax.style import painting
 from nada_jax.style.minimize import Minimizer

@@ -23,8 +23,8 @@ from nada_jax.photos.paste import paste
 from nada_jax.portraits import inversions
 from nada_jax.portraits.settings import InversionSettings
 from nada_jax.portraits.subjects import Subject, inverted, read_tuned, tuned_file
-from nada_jax.runs import per_image
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item, listing
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.web import gallery
 from nada_jax.weights import domains, loading, native
 
@@ -99,9 +99,9 @@ def run(config: ConfigDict, workdir: Path) -> int:
         "pasted": settings.paste,
     }
     items = (
-        per_image.listing(settings.latents, "latents", latent_files.ENDINGS)
+        listing(settings.latents, "latents", latent_files.ENDINGS)
         if settings.latents
-        else per_image.listing(settings.images)
+        else listing(settings.images)
     )
     check_names([item.name for item in items], drawn_by)
     with ImageRun(config, workdir, items, results=RESULTS, free=FREE) as run:

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from nada_jax import images, tables
 from nada_jax.losses import style as losses
 from nada_jax.models.vgg import Vgg
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import Count, Positive, Rule, Section, Seed, need, one_of
 from nada_jax.style import objective as objectives
 from nada_jax.style.minimize import Minimizer

@@ -11,7 +11,8 @@ import numpy as np
 from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 from nada_jax.runs.progress import Progress
 from nada_jax.runs.signals import EXIT, Signals
 from nada_jax.style.minimize import Minimizer

@@ -9,10 +9,8 @@ from PIL import Image
 
 from nada_jax import files, images
 from nada_jax.errors import UserError
-from nada_jax.runs.per_image import EXAMPLES, Item, listing
+from nada_jax.runs.items import Item, listing
 from nada_jax.style.transfer import SHARPEST
-
-SHIPPED = ("contents", "styles")  # folders whose images have names of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +35,7 @@ def find(source: str, field: str) -> list[Item]:
     """The images that a field names.
 
     Args:
-      source: a file, a folder, "contents" or "styles" (folders that ship), or the name of an image in one of these;
-        several are separated by commas.
+      source: see `listing`; several are separated by commas.
       field: how messages call it.
 
     Returns:
@@ -47,24 +44,9 @@ def find(source: str, field: str) -> list[Item]:
     Raises:
       UserError: there is no such image, or two have one name.
     """
-    shipped = {path.stem: path for name in SHIPPED for path in sorted(EXAMPLES[name].iterdir())}
     # A file may have commas in its name.
-    whole = source in shipped or _exists(source)
-    found: list[Item] = []
-    for part in [source] if whole else [x.strip() for x in source.split(",")]:
-        if part in shipped:
-            found.append(Item(part, shipped[part]))
-            continue
-        files.check_local(part, f"{field}={source!r}")
-        try:
-            found += listing(part, field)
-        except UserError as error:
-            if part and not _exists(part):
-                raise UserError(
-                    f"{field}={source!r}: there is no file, folder or shipped image {part!r}; expected a path, contents, "
-                    f"styles, or one of {', '.join(sorted(shipped))}"
-                ) from error
-            raise
+    parts = [source] if _exists(source) else [x.strip() for x in source.split(",")]
+    found = [item for part in parts for item in listing(part, field)]
     found = list(dict.fromkeys(found))
     held: dict[str, Item] = {}
     for item in found:
@@ -86,7 +68,7 @@ def one(source: str, field: str) -> Item:
 def _exists(source: str) -> bool:
     """Whether a path is there; one that the system refuses is not, and `listing` says why."""
     try:
-        return source in EXAMPLES or files.expand(source).exists()
+        return files.expand(source).exists()
     except (UserError, OSError):
         return False
 

@@ -13,7 +13,7 @@ from nada_jax.latents import projection
 from nada_jax.latents.inversion import METHODS, Invert, Networks, invert
 from nada_jax.latents.spaces import SPACES
 from nada_jax.models.encoder import Encoder, EncoderArchitecture
-from nada_jax.runs.per_image import listing
+from nada_jax.runs.items import listing
 from nada_jax.weights import loading
 from nada_jax.weights.native import model_from_arrays
 

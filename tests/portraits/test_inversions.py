@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from nada_jax.errors import UserError
 from nada_jax.portraits import inversions
-from nada_jax.runs.per_image import ImageRun, Item
+from nada_jax.runs.items import Item
+from nada_jax.runs.per_image import ImageRun
 
 
 def test_further_faces_know_their_photograph(tmp_path, monkeypatch):

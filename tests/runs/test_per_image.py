@@ -4,7 +4,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from nada_jax.errors import UserError
-from nada_jax.runs.per_image import EXAMPLES, ImageRun, Item, listing
+from nada_jax.runs.items import EXAMPLES, Item, listing
+from nada_jax.runs.per_image import ImageRun
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image
 
 from configs import align as configs
 from nada_jax.errors import UserError
-from nada_jax.runs.per_image import EXAMPLES
+from nada_jax.runs.items import EXAMPLES
 from nada_jax.tasks import align
 
 FACES = EXAMPLES["faces"]

@@ -18,7 +18,7 @@ from nada_jax.latents.projection import Networks, see
 from nada_jax.latents.tuning import tune
 from nada_jax.models.blending import transfer
 from nada_jax.models.stylegan2 import draw_latents
-from nada_jax.runs.per_image import EXAMPLES
+from nada_jax.runs.items import EXAMPLES
 from nada_jax.tasks import adapt
 from nada_jax.weights import loading as weights
 

@@ -13,7 +13,7 @@ from configs import invert as inversions
 from configs import stylize as configs
 from nada_jax.errors import UserError
 from nada_jax.latents import codes
-from nada_jax.runs.per_image import Item
+from nada_jax.runs.items import Item
 from nada_jax.tasks import invert, stylize
 from nada_jax.weights import native
 from nada_jax.weights.registry import ASSETS

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from nada_jax.errors import UserError
-from nada_jax.runs.per_image import EXAMPLES
+from nada_jax.runs.items import EXAMPLES
 from nada_jax.transfers.sources import Mix, find, one
 
 
@@ -29,8 +29,8 @@ def test_a_folder_a_file_and_a_name_may_stand_together(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "no file, folder or shipped image 'nowhere'; expected a path"),
-        ("mosaic,nowhere", "style='mosaic,nowhere': there is no"),
+        ("nowhere", "style='nowhere' does not exist; expected .*, or one of avatars, cat,"),
+        ("mosaic,nowhere", "style='nowhere' does not exist"),
         ("", "style is empty"),
         ("https://x.org/a.jpg", "is an address"),
     ],
