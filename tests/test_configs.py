@@ -43,6 +43,25 @@ SMALL = {
         "direction.safetensors",
     ),
     "feature_inversion": ({"size": 16, "layers": (1,)}, "layers/relu1_1.png"),
+    "style_transfer": (
+        {
+            "size": 24,
+            "scales.smallest": 24,
+            "scales.first_steps": 1,
+            "loss.style_layers": ("relu1_1",),
+        }
+        | {"loss.content_layers": ("relu1_1",)},
+        "result.png",
+    ),
+    "meanvar": (
+        {"size": 16, "scales.smallest": 16, "scales.first_steps": 1, "kinds": ("gram",)}
+        | {
+            "loss.style": (1.0,),
+            "loss.style_layers": ("relu1_1",),
+            "loss.content_layers": ("relu1_1",),
+        },
+        "meanvar.html",
+    ),
     "texture": (
         {"size": 16, "sets": "all", "loss.style_layers": ("relu1_1",)}
         | {"scales.smallest": 16, "scales.first_steps": 1},

@@ -83,20 +83,20 @@ def listing(settings: Subjects, generator: Generator) -> list[Item]:
         return [Item(f"seed_{int(seed):04d}") for seed in dict.fromkeys(settings.seeds)]
     if not settings.latents:
         return items.listing(settings.images or "avatars")
-    items = []
+    found = []
     for item in items.listing(settings.latents, "latents", latent_files.ENDINGS):
         try:
             count = len(latent_files.read(item.path, generator, "latents"))
         except UserError:  # it is named when its turn comes
             count = 1
         names = [item.name] if count == 1 else [f"{item.name}_{i}" for i in range(count)]
-        items += [Item(name, item.path) for name in names]
-    counts = collections.Counter(item.name for item in items)
+        found += [Item(name, item.path) for name in names]
+    counts = collections.Counter(item.name for item in found)
     if twice := [name for name, n in counts.items() if n > 1]:
         raise UserError(
             f"latents={settings.latents!r} holds two of the name {twice[0]!r}; expected names of their own"
         )
-    return items
+    return found
 
 
 def gather(
