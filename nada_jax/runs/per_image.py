@@ -19,7 +19,9 @@ from nada_jax.runs import metrics
 from nada_jax.runs.workdir import Run
 from nada_jax.weights.registry import ASSETS
 
-EXAMPLES = {name: ASSETS / name for name in ("avatars", "faces", "contents", "styles")}  # folders that ship, by name
+EXAMPLES = {
+    name: ASSETS / name for name in ("avatars", "faces", "contents", "styles")
+}  # folders that ship, by name
 # What Pillow cannot read but people have: to pass these over would look as if they were done.
 UNREADABLE = (".heic", ".heif", ".raw", ".dng", ".cr2", ".nef", ".arw", ".jxl")
 

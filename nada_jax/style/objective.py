@@ -75,23 +75,21 @@ class Objective:
     wrap: bool = False
     tile: int = 1024
 
-    def describe(
-        self, vgg: Vgg, images: jax.Array, masks: dict[str, jax.Array] | None = None
-    ) -> Style:
+    def describe(self, vgg: Vgg, images: jax.Array, as_target: bool = False) -> Style:
         """The style of images.
 
         Args:
           vgg: the network.
           images: [b, h, w, 3] in [-1, 1].
-          masks: layer -> which positions count [b, h', w']; None: all.
+          as_target: with what `distance` and `Targets` need besides.
 
         Returns:
           Layer -> statistics, a row for each image.
         """
-        masks = None if masks is None else {name: x[:, None] for name, x in masks.items()}
-        targets = Targets({}, {}, masks)
-        _, sums = self._look(vgg, images, targets)
-        return {name: KINDS[self.kind].statistics(x[0]) for name, x in sums.items()}
+        kind = KINDS[self.kind]
+        _, sums = self._look(vgg, images, Targets({}, {}))
+        found = {name: kind.statistics(x[0]) for name, x in sums.items()}
+        return {name: kind.target(x) for name, x in found.items()} if as_target else found
 
     def remember(self, vgg: Vgg, images: jax.Array) -> dict[str, jax.Array]:
         """The features that `Targets.content` needs, of contents [b, h, w, 3]."""
@@ -155,7 +153,7 @@ class Objective:
         return self.loss(vgg, images, *rows)
 
     def distance(self, found: Style, target: Style) -> dict[str, jax.Array]:
-        """Layer -> distance [b] of two styles."""
+        """Layer -> distance [b] of two styles; `target` as `describe` gives it with `as_target`."""
         return {name: KINDS[self.kind].distance(found[name], target[name]) for name in found}
 
     def _distances(

@@ -101,7 +101,7 @@ def style_transfer(
         scales=Scales(smallest=smallest, first_steps=first_steps, steps=steps),
         optimizer=Optimizer(method=method, lr=lr, averaging=averaging),
     )
-    vgg = loading.load_lpips(weights, field="weights")
+    vgg = loading.load_vgg(weights, field="weights")
     begin = start if isinstance(start, str) and start in STARTS else _opened(start)
     row, sizes = prepare(
         vgg,

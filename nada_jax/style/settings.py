@@ -37,10 +37,9 @@ class Network(Section, name="vgg"):
     def load(self) -> Vgg:
         """Loads the network, and says which it is; see `loading.load_vgg`."""
         vgg = loading.load_vgg(self.weights, field=self.path("weights"))
-        kind = {"torchvision": "torchvision's", "caffe": "the original"}
-        preprocessing = kind[vgg.architecture.preprocessing]
+        preprocessing = vgg.architecture.preprocessing
         print(
-            f"features of VGG-{vgg.architecture.depth} with {preprocessing} preprocessing ({self.weights})",
+            f"features of a VGG-{vgg.architecture.depth}, {preprocessing} preprocessing: {self.weights}",
             flush=True,
         )
         return vgg
@@ -76,10 +75,9 @@ class Scales(Section, name="scales"):
     steps: Count
 
 
-class Style(Section):
-    """How a style is described; part of `config.loss`."""
+class Layers(Section):
+    """Which layers describe a style; part of `config.loss`."""
 
-    kind: Annotated[str, one_of(KINDS)]
     style_layers: tuple[str, ...]
     style_layer_weights: tuple[float, ...]
     total_variation: NonNegative
@@ -97,14 +95,20 @@ class Style(Section):
         return self.style_layer_weights or (1.0,) * len(self.style_layers)
 
 
+class Style(Layers):
+    """How a style is described; part of `config.loss`."""
+
+    kind: Annotated[str, one_of(KINDS)]
+
+
 Weights = Annotated[
     tuple[float, ...],
     Rule(lambda x: x and all(0 <= y < math.inf for y in x), "one number from 0 or several"),
 ]
 
 
-class Loss(Style, name="loss"):
-    """The terms and their weights; `config.loss`."""
+class Terms(Layers, name="loss"):
+    """The terms and their weights, whatever the kind of the style; `config.loss`."""
 
     content: NonNegative
     style: Weights
@@ -117,6 +121,12 @@ class Loss(Style, name="loss"):
         self.need(len(named) == len(self.style), "style", "numbers that differ in six digits")
         self.need(bool(self.style_layers), "style_layers", "at least one layer")
         self.need(bool(self.content_layers) or not self.content, "content_layers", "a layer")
+
+
+class Loss(Terms, name="loss"):
+    """The terms and their weights; `config.loss`."""
+
+    kind: Annotated[str, one_of(KINDS)]
 
 
 class Painting(Section):

@@ -262,7 +262,7 @@ def _remember(objective: Objective, vgg: Vgg, pixels: jax.Array) -> dict[str, ja
 @functools.partial(jax.jit, static_argnums=0)
 def _describe(objective: Objective, vgg: Vgg, pixels: jax.Array) -> Style:
     # A style is no image that continues at its other side, even where the result is to do so.
-    return dataclasses.replace(objective, wrap=False).describe(vgg, pixels)
+    return dataclasses.replace(objective, wrap=False).describe(vgg, pixels, as_target=True)
 
 
 def noise(seed: int, shape: tuple[int, int]) -> jax.Array:

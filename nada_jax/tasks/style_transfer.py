@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from nada_jax import images, tables
 from nada_jax.errors import UserError
@@ -109,7 +110,7 @@ def job(
     read = functools.partial(sources.read, side=settings.size)
     start = settings.start
     if start not in painting.STARTS:
-        start = read(sources.find(start, "start")[0].path)
+        start = read(sources.one(start, "start").path)
     try:
         row, scales = painting.prepare(
             vgg,
@@ -133,7 +134,8 @@ def write(run: ImageRun, settings: Settings, plans: Plans, drawn: Drawn) -> None
     shown = {content.name: np.asarray(row.content)}
     shown |= {x.name: np.asarray(style) for x, style in zip(group, row.styles, strict=True)}
     for scale in drawn.scales[:-1]:
-        shown[f"{scale.shape[1]} x {scale.shape[0]}"] = images.to_uint8(scale)
+        coarse = Image.fromarray(images.to_uint8(scale))
+        shown[f"{coarse.width} x {coarse.height}"] = np.asarray(coarse.resize(result.size))
     shown[f"result, {result.width} x {result.height}"] = np.asarray(result)
     strip = gallery.strip(shown)
     several = len(plans) > 1

@@ -55,6 +55,7 @@ def find(source: str, field: str) -> list[Item]:
         if part in shipped:
             found.append(Item(part, shipped[part]))
             continue
+        files.check_local(part, f"{field}={source!r}")
         try:
             found += listing(part, field)
         except UserError as error:
@@ -72,6 +73,14 @@ def find(source: str, field: str) -> list[Item]:
                 f"{field}: {other.path} and {item.path} would both be called {item.name!r}; rename one of them"
             )
     return found
+
+
+def one(source: str, field: str) -> Item:
+    """As `find`, where exactly one image is expected."""
+    found = find(source, field)
+    if len(found) > 1:
+        raise UserError(f"{field}={source!r} names {len(found)} images; expected one")
+    return found[0]
 
 
 def _exists(source: str) -> bool:
