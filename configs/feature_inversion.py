@@ -27,8 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.size = 96  # longer side of the images in pixels
     config.steps = 200  # with half as many, images of the middle layers stay dark
     # Weight of differences of neighbouring pixels, beside the content loss relative to the features: without it, deep layers
-    # give a pattern of fine noise that they do not see; much more blurs.
-    config.total_variation = 5e-4
+    # give a pattern of fine noise that they do not see. More, as 5e-4, suits deep layers alone: it blurs those of the first ones.
+    config.total_variation = 1e-4
     config.seed = 0  # of the noise, which all images start from
     config.batch_size = 8  # images at once
 
