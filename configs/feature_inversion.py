@@ -25,9 +25,9 @@ def get_config(variant: str = "") -> ConfigDict:
     # Numbers of convolutions, each of which stands for its ReLU, too; or names, as ("conv3_1", "relu4_2"); (): the first 13.
     config.layers = ()
     config.size = 96  # longer side of the images in pixels
-    config.steps = 100
+    config.steps = 200  # with half as many, images of the middle layers stay dark
     # Weight of differences of neighbouring pixels, beside the content loss relative to the features: without it, deep layers
-    # give a pattern of fine noise that they do not see; much more blurs.
+    # give a pattern of fine noise that they do not see. More, as 5e-4, suits deep layers alone: it blurs those of the first ones.
     config.total_variation = 1e-4
     config.seed = 0  # of the noise, which all images start from
     config.batch_size = 8  # images at once
@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "fine":
         config.size = 224
-        config.steps = 1000
+        config.steps = 200  # with half as many, images of the middle layers stay dark0
         config.optimizer.lr = 0.05
         config.optimizer.averaging = 0.99
     return config

@@ -140,14 +140,10 @@ def plot_curves(
       groups: heading -> name -> points (x, y) of a line, in the order in which they are joined; x is above 0.
       x, y: labels of the axes, which all panels share.
     """
-    from matplotlib import ticker  # only here, as in `_panels`
-
     columns = min(2, len(groups))
     values = [
         point[0] for lines in groups.values() for points in lines.values() for point in points
     ]
-    # Few ticks: powers of ten alone, where there are several.
-    subs = (1,) if max(values) > 300 * min(values) else (1, 2, 5)
     with _panels(path, len(groups), columns) as panels:
         panels[0].figure.supxlabel(x)
         panels[0].figure.supylabel(y)
@@ -158,10 +154,7 @@ def plot_curves(
             panel.set(title=_cut(heading, LONGEST // columns), xscale="log")
             panel.grid(alpha=0.3)
             panel.legend(fontsize=8 if len(lines) < 10 else 5)
-            # Plain numbers: those of logarithmic axes are formulas, which `_panels` does not parse.
-            panel.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
-            panel.xaxis.set_major_formatter("{x:g}")
-            panel.xaxis.set_minor_formatter("")
+            _plain_numbers(panel.xaxis, values)
         for panel in panels[len(groups) :]:
             panel.set_axis_off()
 
@@ -187,11 +180,21 @@ def plot_panels(
             panel.set(ylabel=figure)
             if logarithmic:
                 panel.set_yscale("log")
-                panel.yaxis.set_major_formatter("{x:g}")  # see `plot_curves`
-                panel.yaxis.set_minor_formatter("")
+                _plain_numbers(panel.yaxis, [y for points in lines.values() for _, y in points])
             panel.grid(alpha=0.3)
             panel.legend()
         drawn[-1].set(xlabel=x)
+
+
+def _plain_numbers(axis: Any, values: Sequence[float]) -> None:
+    """Numbers at a logarithmic axis: by themselves they are formulas, which `_panels` does not parse."""
+    from matplotlib import ticker  # only here, as in `_panels`
+
+    # Few ticks: powers of ten alone, where there are several.
+    subs = (1,) if max(values) > 300 * min(values) else (1, 2, 5)
+    axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _bar(measured: Mapping[str, float]) -> tuple[float, list[list[float]]]:

@@ -37,10 +37,9 @@ class Network(Section, name="vgg"):
     def load(self) -> Vgg:
         """Loads the network, and says which it is; see `loading.load_vgg`."""
         vgg = loading.load_vgg(self.weights, field=self.path("weights"))
-        kind = {"torchvision": "torchvision's", "caffe": "the original"}
-        preprocessing = kind[vgg.architecture.preprocessing]
+        preprocessing = vgg.architecture.preprocessing
         print(
-            f"features of VGG-{vgg.architecture.depth} with {preprocessing} preprocessing ({self.weights})",
+            f"features of a VGG-{vgg.architecture.depth}, {preprocessing} preprocessing: {self.weights}",
             flush=True,
         )
         return vgg

@@ -73,14 +73,13 @@ def run(config: ConfigDict, workdir: Path) -> int:
       UserError: wrong input; nothing is written then.
     """
     settings = Settings.read(config)
-    contents = sources.find(settings.content, "content")
-    need(len(contents) == 1, "content", settings.content, "one image")
+    content = sources.one(settings.content, "content")
     vgg = settings.vgg.load()
     layers = chosen(settings, vgg)
-    items = [Item(layer, contents[0].path) for layer in layers]
+    items = [Item(layer, content.path) for layer in layers]
     with ImageRun(config, workdir, items, results=RESULTS, free=FREE) as run:
         if todo := run.todo():
-            base = sources.read(contents[0].path, settings.size)
+            base = sources.read(content.path, settings.size)
             pixels = scaled(base, settings.size)
             jobs = plan(settings, vgg, base, pixels, todo)
             run.write(CONTENT, functools.partial(images.save, images.to_uint8(pixels)))

@@ -110,7 +110,7 @@ def test_a_run_that_is_stopped_continues_at_its_step(config, tmp_path, monkeypat
         ({"layers": (14,)}, r"layers is \(14,\); expected numbers in 1..13, or names out of conv1_1, relu1_1"),
         ({"layers": ("pool1",)}, r"layers is \('pool1',\); expected numbers in 1..13"),
         ({"layers": (1.5,)}, "layers is .* expected numbers of convolutions"),
-        ({"content": "styles"}, "content is 'styles'; expected one image"),
+        ({"content": "styles"}, "content='styles' names .* images; expected one"),
         ({"size": 16, "layers": (13,)}, "16 x 11 pixels is too small for these layers.* at least 16"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
     ],
