@@ -139,7 +139,7 @@ def test_a_shifted_tileable_texture_is_as_good(narrow_networks):
         ({"width": 8}, "width is 8; expected 0, or a whole number of pixels in 16"),
         ({"loss.style_layers": ()}, "loss.style_layers is .*; expected at least one layer"),
         ({"loss.style_layers": ("relu9_1",)}, "loss.style_layers is .*; expected different layers out of"),
-        ({"style": "marble"}, "style='marble': there is no file, folder or shipped image"),
+        ({"style": "marble"}, "style='marble' does not exist"),
     ],
 )  # fmt: skip
 def test_wrong_fields_are_named_and_leave_nothing(config, tmp_path, fields, message):
