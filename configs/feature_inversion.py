@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "fine":
         config.size = 224
-        config.steps = 200  # with half as many, images of the middle layers stay dark0
+        config.steps = 1000
         config.optimizer.lr = 0.05
         config.optimizer.averaging = 0.99
     return config
