@@ -22,7 +22,7 @@ from nada_jax.style.objective import PIXEL, Objective
 from nada_jax.style.settings import Network, Optimizer, Side
 from nada_jax.style.transfer import Row, scaled, scales
 from nada_jax.transfers import drawing, sources
-from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Interrupted, Job
+from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
 from nada_jax.web import gallery
 
 MEMORY = "lower size or batch_size"  # for a lack of it
@@ -83,12 +83,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
             pixels = scaled(base, settings.size)
             jobs = plan(settings, vgg, base, pixels, todo)
             run.write(CONTENT, functools.partial(images.save, images.to_uint8(pixels)))
-            try:
-                for drawn in drawing.draw(run, vgg, jobs, batch_size=settings.batch_size):
-                    write(run, vgg, pixels, drawn)
-            except Interrupted as stopped:
-                print("stopped; the same command continues there", flush=True)
-                return stopped.code
+
+            def done(drawn: Drawn) -> None:
+                write(run, vgg, pixels, drawn)
+
+            if code := drawing.draw(run, vgg, jobs, done, batch_size=settings.batch_size):
+                return code
         report(run)
         return run.exit_code()
 

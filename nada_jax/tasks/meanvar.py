@@ -6,8 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Annotated
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from nada_jax import images, tables
@@ -20,9 +19,9 @@ from nada_jax.settings import Count, Positive, Rule, Section, Seed
 from nada_jax.style import painting
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import Loss, Network, Optimizer, Painting, Scales, Side, Terms
-from nada_jax.style.transfer import scaled
 from nada_jax.transfers import drawing, sources
-from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Interrupted, Job
+from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
+from nada_jax.transfers.measures import Gauge
 from nada_jax.transfers.sources import Mix
 from nada_jax.web import gallery
 
@@ -93,12 +92,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
             vgg = settings.vgg.load()
             jobs = plan(settings, vgg, {item: plans[item] for item in todo})
             options = {"batch_size": settings.batch_size, "style_scale": settings.style_scale}
-            try:
-                for drawn in drawing.draw(run, vgg, jobs, **options):
-                    write(run, settings, vgg, drawn, *plans[drawn.job.item])
-            except Interrupted as stopped:
-                print("stopped; the same command continues there", flush=True)
-                return stopped.code
+
+            def done(drawn: Drawn) -> None:
+                write(run, settings, vgg, drawn, *plans[drawn.job.item])
+
+            if code := drawing.draw(run, vgg, jobs, done, **options):
+                return code
         write_page(run, content, style)
         return run.exit_code()
 
@@ -136,23 +135,18 @@ def write(
 
 def measure(vgg: Vgg, settings: Settings, drawn: Drawn) -> dict[str, float]:
     """Distance of a result to the style by every kind, and its variety over that of the style."""
-    scale, (style,) = drawn.job.scales[-1], drawn.job.row.styles
-    target = scaled(style, max(scale.height, scale.width) * settings.style_scale)
+    image, (style,) = drawn.scales[-1], drawn.job.row.styles
     layers, pooling, tile = settings.loss.style_layers, settings.vgg.pooling, settings.tile
     found = {}
     for kind in KINDS:
         objective = Objective((), layers, kind, pooling, tile=tile)
-        a, b = (_describe(objective, vgg, jnp.asarray(x)[None]) for x in (drawn.scales[-1], target))
-        found[kind] = float(sum(x[0] for x in objective.distance(a, b).values()))
+        gauge = Gauge(vgg, objective, max(image.shape) * settings.style_scale)
+        found[kind] = sum(gauge.distances(style, image).values())
         if kind == "wasserstein":
-            ratios = [losses.variety(a[name]) / losses.variety(b[name]) for name in layers]
-            found["variety"] = float(jnp.mean(jnp.stack(ratios)))
+            ours, theirs = gauge.describe(image), gauge.of_style(style)
+            ratios = [losses.variety(ours[x]) / losses.variety(theirs[x]) for x in layers]
+            found["variety"] = float(np.mean(ratios))
     return found
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _describe(objective: Objective, vgg: Vgg, pixels: jax.Array) -> dict[str, losses.Statistics]:
-    return objective.describe(vgg, pixels, as_target=True)
 
 
 def write_page(run: ImageRun, content: Item, style: Item) -> None:

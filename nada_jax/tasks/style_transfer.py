@@ -19,7 +19,7 @@ from nada_jax.style.minimize import Minimizer
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import Painting
 from nada_jax.transfers import drawing, sources
-from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Interrupted, Job
+from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
 from nada_jax.transfers.sources import Mix
 from nada_jax.web import gallery
 
@@ -69,12 +69,12 @@ def run(config: ConfigDict, workdir: Path) -> int:
             read = functools.partial(job, settings, vgg, painting.make(settings), plans)
             jobs = [made for _, made in run.read_all(todo, read)]
             options = {"batch_size": settings.batch_size, "style_scale": settings.style_scale}
-            try:
-                for drawn in drawing.draw(run, vgg, jobs, **options):
-                    write(run, settings, plans, drawn)
-            except Interrupted as stopped:
-                print("stopped; the same command continues there", flush=True)
-                return stopped.code
+
+            def done(drawn: Drawn) -> None:
+                write(run, settings, plans, drawn)
+
+            if code := drawing.draw(run, vgg, jobs, done, **options):
+                return code
         report(run, settings, several)
         return run.exit_code()
 

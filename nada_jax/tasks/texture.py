@@ -1,28 +1,25 @@
 """Draws textures from noise by the style of images alone (Gatys, Ecker & Bethge 2015, arXiv 1505.07376)."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from nada_jax import images, tables
-from nada_jax.losses import style as losses
 from nada_jax.models.vgg import Vgg
 from nada_jax.runs.items import Item
 from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import Count, Positive, Rule, Section, Seed, need, one_of
-from nada_jax.style import objective as objectives
 from nada_jax.style.minimize import Minimizer
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import SIDE, Network, Optimizer, Scales, Side, Style
-from nada_jax.style.transfer import Row, noise, scaled, scales
+from nada_jax.style.transfer import Row, noise, scales
 from nada_jax.transfers import drawing, sources
-from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Interrupted, Job
+from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
+from nada_jax.transfers.measures import Gauge
 from nada_jax.web import gallery
 
 MEMORY = "lower size, tile or batch_size"  # for a lack of it
@@ -127,14 +124,16 @@ def run(config: ConfigDict, workdir: Path) -> int:
             programs = make(settings, vgg)
             read = functools.partial(job, settings, vgg, programs, plans)
             jobs = [made for _, made in run.read_all(todo, read)]
-            gauge = Gauge(settings, vgg)
+            layers, pooling = settings.loss.style_layers, settings.vgg.pooling
+            objective = Objective((), layers, "gram", pooling, settings.tileable, settings.tile)
+            gauge = Gauge(vgg, objective, max(settings.shape) * settings.style_scale)
             options = {"batch_size": settings.batch_size, "style_scale": settings.style_scale}
-            try:
-                for drawn in drawing.draw(run, vgg, jobs, **options):
-                    write(run, settings, plans, gauge, drawn)
-            except Interrupted as stopped:
-                print("stopped; the same command continues there", flush=True)
-                return stopped.code
+
+            def done(drawn: Drawn) -> None:
+                write(run, settings, plans, gauge, drawn)
+
+            if code := drawing.draw(run, vgg, jobs, done, **options):
+                return code
         report(run, settings, plans)
         return run.exit_code()
 
@@ -215,47 +214,6 @@ def job(
     return Job(item, objective, minimizer, row, tuple(sizes))
 
 
-class Gauge:
-    """Measures textures in all layers, those that they were not made by among them.
-
-    Args:
-      settings: of the run.
-      vgg: the network.
-    """
-
-    def __init__(self, settings: Settings, vgg: Vgg):
-        layers = settings.loss.style_layers
-        self._objective = Objective(
-            (), layers, "gram", settings.vgg.pooling, settings.tileable, settings.tile
-        )
-        self._vgg, self._settings = vgg, settings
-        # A style is no image that continues at its other side.
-        self._flat = dataclasses.replace(self._objective, wrap=False)
-        self._known: dict[int, objectives.Style] = {}
-
-    def measure(self, style: Any, image: np.ndarray) -> dict[str, float]:
-        """Layer -> squared distance of Gram matrices over the square of the style's.
-
-        Args:
-          style: an image of Pillow.
-          image: [h, w, 3] in [-1, 1].
-        """
-        if id(style) not in self._known:
-            longer = max(self._settings.shape) * self._settings.style_scale
-            self._known[id(style)] = _describe(self._flat, self._vgg, scaled(style, longer)[None])
-        target = self._known[id(style)]
-        found = self._objective.distance(_describe(self._objective, self._vgg, image[None]), target)
-        return {
-            layer: float(x[0]) / max(float(np.mean(np.square(target[layer]["gram"]))), losses.EPS)
-            for layer, x in found.items()
-        }
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _describe(objective: Objective, vgg: Vgg, pixels: jax.Array) -> objectives.Style:
-    return objective.describe(vgg, pixels)
-
-
 def write(run: ImageRun, settings: Settings, plans: Plans, gauge: Gauge, drawn: Drawn) -> None:
     """Writes one texture, and measures it."""
     item, row, image = drawn.job.item, drawn.job.row, drawn.scales[-1]
@@ -271,8 +229,8 @@ def write(run: ImageRun, settings: Settings, plans: Plans, gauge: Gauge, drawn: 
         "label": label,
         "layers": layers,
         "loss": drawn.figures["loss"],
-        "gram_before": gauge.measure(row.styles[0], noise(row.seed, settings.shape)),
-        "gram": gauge.measure(row.styles[0], image),
+        "gram_before": gauge.shares(row.styles[0], noise(row.seed, settings.shape)),
+        "gram": gauge.shares(row.styles[0], image),
         "seconds": round(drawn.seconds, 1),
     }
     run.finish(item, written, facts)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,8 @@ SNAPSHOT = "unfinished.safetensors"  # in the workdir, of the batch that is at w
 SECONDS = 30  # between snapshots: writing one takes about a second at 1024 pixels
 
 
-class Interrupted(Exception):
-    """A signal ended the run after a snapshot; `code` is the exit code."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.code = EXIT + number
+class _Interrupted(Exception):
+    """A signal ended the run after a snapshot; its number is the argument."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,28 +66,45 @@ def draw(
     run: ImageRun,
     vgg: Vgg,
     jobs: Sequence[Job],
+    write: Callable[[Drawn], None],
     *,
     batch_size: int,
     style_scale: float = 1.0,
-) -> Iterator[Drawn]:
+) -> int:
     """Draws the results one batch after the other.
 
     A run that is killed or interrupted continues from its last snapshot: the same jobs give the same images, bit by bit.
 
     Args:
-      run: keeps the snapshot.
+      run: keeps the snapshot of a batch until all its results are written.
       vgg: the network.
       jobs: what there is to do.
+      write: is called with each result.
       batch_size: results at once, at most.
       style_scale: see `transfer`.
 
-    Yields:
-      The results. A snapshot of a batch is deleted when the next thing is asked for.
+    Returns:
+      0, or the exit code where a signal has asked the run to end; a snapshot is written then.
 
     Raises:
-      Interrupted: a signal asked the run to end; a snapshot is written.
       UserError: an image is too small for the layers.
     """
+    try:
+        _draw(run, vgg, jobs, write, batch_size, style_scale)
+    except _Interrupted as stopped:
+        print("stopped; the same command continues there", flush=True)
+        return EXIT + stopped.args[0]
+    return 0
+
+
+def _draw(
+    run: ImageRun,
+    vgg: Vgg,
+    jobs: Sequence[Job],
+    write: Callable[[Drawn], None],
+    batch_size: int,
+    style_scale: float,
+) -> None:
     chunks = list(_chunks(jobs, batch_size))
     total = sum(scale.steps for chunk in chunks for scale in chunk[0].scales)
     signals = Signals()
@@ -114,7 +127,7 @@ def draw(
                     )
                     saved = time.monotonic()
                 if ended:
-                    raise Interrupted(ended)
+                    raise _Interrupted(ended)
 
             found = transfer(
                 vgg,
@@ -130,7 +143,7 @@ def draw(
             seconds = (time.monotonic() - began) / len(chunk)
             for i, job in enumerate(chunk):
                 figures = {name: float(x[i]) for name, x in found.figures.items()}
-                yield Drawn(job, [x[i] for x in found.scales], figures, seconds)
+                write(Drawn(job, [x[i] for x in found.scales], figures, seconds))
             run.delete([run.path(SNAPSHOT)])
 
 
