@@ -79,7 +79,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.style = ConfigDict()  # for loss.style
     config.style.weights = "lpips"  # a name, or a VGG
-    config.style.images = ""  # a file, a folder, whose mean style it is, or an image that ships, as "glass"
+    config.style.images = (
+        ""  # a file, a folder, whose mean style it is, or an image that ships, as "glass"
+    )
     config.style.kind = "gram"  # what is compared; or "mean_variance", "wasserstein"
     config.style.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # alike in weight
     config.style.size = 64  # pixels of a side at which the VGG sees adapted images

@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = "meanvar"  # the module of nada_jax.tasks that runs this config
     config.kinds = ("gram", "mean_variance", "wasserstein")  # how a style is described
     del config.loss.kind
-    config.loss.content = 1000.0  # to which the weights of the style stand as 0.1 to 20 to 1
+    config.loss.content = 1000.0  # weights of the style are 0.1 to 20 times as large
     config.loss.style = (100.0, 1000.0, 5000.0, 10000.0, 20000.0)  # those of the report
     if not variant:
         config.batch_size = 5

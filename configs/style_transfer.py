@@ -6,7 +6,8 @@
     python main.py --config=configs/style_transfer.py:fine --config.size=1024             # better and slower: for a GPU
 
 Expected: result.png, and strip.png with content, style, the scales from coarse to fine, and the result. With several
-contents, styles or weights: results/, strips/ and one page, style_transfer.html. What each setting does: docs/style.md.
+contents, styles or weights: results/ and strips/. One page and table of all: style_transfer.html and style_transfer.md.
+What each setting does: docs/style.md.
 """
 
 from ml_collections import ConfigDict
@@ -29,9 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.start = "content"  # or "noise", or an image
     config.seed = 0  # of noise
     config.batch_size = 4  # images at once; 1 for 1024 pixels
-    config.tile = (
-        1024  # side in pixels above which an image is looked at in tiles, which bounds the memory
-    )
+    config.tile = 1024  # side in pixels above which an image is looked at in tiles, which bounds the memory; 160 or more
     # All styles in one image, a share for each, such as (0.7, 0.3); (): each style in an image of its own.
     config.blend = ()
     # Where in the content each style belongs: grey images, as many as styles, white is all of it. "": everywhere.
@@ -67,7 +66,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.scales.first_steps = 150  # at the first, where the image is found as a whole
     config.scales.steps = 60  # at each further one
     config.optimizer = ConfigDict()
-    config.optimizer.method = "adam"  # or "lbfgs": fewer and longer steps
+    config.optimizer.method = (
+        "adam"  # or "lbfgs": half as many steps, each of which takes two to four times as long
+    )
     config.optimizer.lr = 0.04  # of Adam; images span 2
     config.optimizer.averaging = 0.9  # of iterates; 0.99 for hundreds of steps, 0 for none
 

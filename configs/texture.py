@@ -6,7 +6,7 @@
     python main.py --config=configs/texture.py:fine --config.sets=all                   # larger and slower: for a GPU
 
 Expected: results/STYLE_LAYERS.png, or result.png where it is one; strip.png and texture.html, which show them beside the style;
-texture.md, how far each is from the style in every layer; and where textures are tileable 2 x 2 of each in tiled/.
+texture.md, how far each is from the style in every layer; and where textures are tileable 2 x 2 of each in tiled/ (tiled.png).
 """
 
 from ml_collections import ConfigDict

@@ -9,11 +9,8 @@ from PIL import Image
 
 from nada_jax import files
 from nada_jax.errors import UserError, reading
-from nada_jax.weights.registry import ASSETS
+from nada_jax.weights.registry import shipped
 
-# Folders that ship, by name; the images of the last two have names of their own.
-EXAMPLES = {name: ASSETS / name for name in ("avatars", "faces", "contents", "styles")}
-NAMED = ("contents", "styles")
 # What Pillow cannot read but people have: to pass these over would look as if they were done.
 UNREADABLE = (".heic", ".heif", ".raw", ".dng", ".cr2", ".nef", ".arw", ".jxl")
 
@@ -33,18 +30,17 @@ class Item:
     face_of: str = ""
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files that it is made of."""
+        return () if self.path is None else (self.path,)
+
+    @property
     def digest(self) -> str:
         """Of the file's content, which tells whether an earlier result is that of this image."""
         if self.path is None:
             return ""
         with reading(self.path), self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def shipped() -> dict[str, Path]:
-    """The folders and images that ship, by name."""
-    named = {x.stem: x for folder in NAMED for x in sorted(EXAMPLES[folder].iterdir())}
-    return EXAMPLES | named
 
 
 def listing(

@@ -38,6 +38,12 @@ class ImageRun(Run):
         results: Collection[str],
         free: Collection[str] = ("images", "overwrite"),
     ):
+        held: dict[str, Item] = {}
+        for item in items:  # as file systems compare that ignore case
+            if (other := held.setdefault(item.name.casefold(), item)) != item:
+                raise UserError(
+                    f"two results would be called {item.name!r}, of {other.path} and of {item.path}; rename one of them"
+                )
         self.items = items
         self.skipped: list[str] = []
         self.finished: list[str] = []  # in this process
@@ -88,9 +94,9 @@ class ImageRun(Run):
         super().refuse_other()
         results = {path.resolve() for path in self.written()}
         for item in self.items:
-            if item.path is not None and item.path.resolve() in results:
+            if taken := [path for path in item.sources if path.resolve() in results]:
                 raise UserError(
-                    f"{item.path} is among the results of the run in {self.directory}; give another --workdir"
+                    f"{taken[0]} is among the results of the run in {self.directory}; give another --workdir"
                 )
 
     def check_name(self, item: Item) -> None:

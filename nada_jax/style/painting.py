@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from nada_jax import images
+from nada_jax import files, images
 from nada_jax.models.vgg import Vgg
 from nada_jax.settings import need
 from nada_jax.style import colors
 from nada_jax.style.minimize import Minimizer
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import Loss, Network, Optimizer, Painting, Scales
-from nada_jax.style.transfer import Row, Scale, scales, transfer
+from nada_jax.style.transfer import Row, Scale, check_style, scales, transfer
 from nada_jax.weights import loading
+from nada_jax.weights.registry import shipped
 
 STARTS = ("content", "noise")  # or an image
 Source = str | os.PathLike | Image.Image | np.ndarray
@@ -53,7 +54,8 @@ def style_transfer(
     """Paints the content of one image in the style of another (Gatys, Ecker & Bethge 2016), coarse to fine.
 
     Args:
-      content: a file, an image of Pillow, or an array [h, w, 3] in [-1, 1].
+      content: a file, the name of an image that ships, an image of Pillow, or an array [h, w, 3] in [-1, 1] or of
+        uint8.
       style: the same; or several, which are blended.
       size: longer side of the result in pixels.
       content_weight, style_weight, total_variation: of the terms, as in neural-style.
@@ -79,7 +81,8 @@ def style_transfer(
       UserError: an image or a setting cannot be used.
     """
     several = isinstance(style, Sequence) and not isinstance(style, str)
-    styles = [_opened(x) for x in (style if several else [style])]
+    styles = [_opened(x, "style") for x in (style if several else [style])]
+    need(bool(styles), "style", style, "at least one image")
     settings = Painting(
         size=size,
         seed=seed,
@@ -88,7 +91,7 @@ def style_transfer(
         style_scale=style_scale,
         colors=colors,
         strength=strength,
-        vgg=Network(weights=os.fspath(weights), pooling=pooling),
+        vgg=Network(weights=files.spelled(weights, "weights"), pooling=pooling),
         loss=Loss(
             kind=kind,
             content=content_weight,
@@ -102,14 +105,14 @@ def style_transfer(
         optimizer=Optimizer(method=method, lr=lr, averaging=averaging),
     )
     vgg = loading.load_vgg(weights, field="weights")
-    begin = start if isinstance(start, str) and start in STARTS else _opened(start)
+    begin = start if isinstance(start, str) and start in STARTS else _opened(start, "start")
     row, sizes = prepare(
         vgg,
-        _opened(content),
+        _opened(content, "content"),
         styles,
         settings,
         style_weight=style_weight,
-        masks=[_opened(x) for x in masks],
+        masks=[_opened(x, "masks") for x in ([masks] if isinstance(masks, str) else masks)],
         start=begin,
     )
     objective, minimizer = make(settings)
@@ -160,21 +163,25 @@ def prepare(
     blend = settings.blend or (1.0,) * len(styles)
     each = f"a share for each of the {len(styles)} styles"
     need(len(blend) == len(styles), "blend", blend, each)
-    need(len(masks) in (0, len(styles)), "masks", len(masks), f"none or {len(styles)}, as styles")
+    several = f"none, or one for each of the {len(styles)} styles"
+    need(len(masks) in (0, len(styles)), "masks", f"{len(masks)} images", several)
     # In regions of their own, styles have no need to share.
     shares = blend if masks else tuple(x / sum(blend) for x in blend)
     if settings.colors == "match":
         styles = [colors.matched(x, content) for x in styles]
     factor = settings.size / max(content.size)
     height, width = (max(1, round(side * factor)) for side in (content.height, content.width))
+    least = max(vgg.architecture.reach(x)[0] for x in (*layers, *loss.style_layers))
     sizes = scales(
         height,
         width,
         smallest=settings.scales.smallest,
         first_steps=settings.scales.first_steps,
         steps=settings.scales.steps,
-        least=max(vgg.architecture.reach(x)[0] for x in (*layers, *loss.style_layers)),
+        least=least,
     )
+    for style in styles:
+        check_style(style, max(sizes[0].height, sizes[0].width) * settings.style_scale, least)
     row = Row(
         content=content,
         styles=tuple(styles),
@@ -201,16 +208,21 @@ def finished(image: np.ndarray, row: Row, settings: Painting) -> Image.Image:
     return Image.fromarray(images.to_uint8(mixed))
 
 
-def _opened(source: Source) -> Image.Image:
-    """An image as RGB."""
+def _opened(source: Source, what: str) -> Image.Image:
+    """An image as RGB; `what` is how messages call it."""
     if isinstance(source, Image.Image):
         return images.from_pillow(source)
     if isinstance(source, str | os.PathLike):
-        return images.upright(source).image
-    need(
-        np.ndim(source) == 3 and np.shape(source)[2] == 3,
-        "an image",
-        f"an array {list(np.shape(source))}",
-        "[height, width, 3] in [-1, 1]",
-    )
-    return Image.fromarray(images.to_uint8(np.asarray(source)))
+        named = {name: path for name, path in shipped().items() if path.is_file()}
+        path = named.get(os.fspath(source)) or files.expand(source)
+        need(path.is_file(), what, source, f"a file, or one of {', '.join(sorted(named))}")
+        return images.upright(path).image
+    array = np.asarray(source)
+    right = "[height, width, 3], in [-1, 1] or uint8"
+    good = array.ndim == 3 and array.shape[2] == 3 and array.size > 0
+    need(good, what, f"an array {list(array.shape)}", right)
+    if array.dtype == np.uint8:
+        return Image.fromarray(array)
+    # What a generator draws reaches a little beyond.
+    need(np.abs(array).max() <= 2, what, f"an array up to {np.abs(array).max():g}", right)
+    return Image.fromarray(images.to_uint8(array))

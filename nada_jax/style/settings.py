@@ -8,12 +8,11 @@ from nada_jax.losses.style import KINDS
 from nada_jax.models.vgg import POOLING, Vgg
 from nada_jax.settings import (
     Count,
-    NonNegative,
-    Number,
     Positive,
     Rule,
     Section,
     Seed,
+    Share,
     need,
     one_of,
 )
@@ -26,6 +25,16 @@ SIDE = Rule(lambda x: 16 <= x <= 2**14, "a whole number of pixels in 16..16,384"
 Side = Annotated[int, SIDE]
 # 1 would never take a new iterate.
 AVERAGING = Rule(lambda x: 0 <= x < 1, "a number from 0, below 1")
+# Beyond it, squares of gradients, which Adam takes, leave float32, and images do not move.
+HEAVIEST = 1e12
+Weight = Annotated[float, Rule(lambda x: 0 <= x <= HEAVIEST, f"a number in 0..{HEAVIEST:g}")]
+Weights = Annotated[
+    tuple[float, ...],
+    Rule(
+        lambda x: x and all(0 <= y <= HEAVIEST for y in x),
+        f"one number in 0..{HEAVIEST:g}, or several",
+    ),
+]
 
 
 class Network(Section, name="vgg"):
@@ -80,13 +89,13 @@ class Layers(Section):
 
     style_layers: tuple[str, ...]
     style_layer_weights: tuple[float, ...]
-    total_variation: NonNegative
+    total_variation: Weight
 
     def check(self) -> None:
         """A weight for each layer, or none at all."""
         weights = self.style_layer_weights
         good = not weights or len(weights) == len(self.style_layers)
-        good = good and all(0 <= x < float("inf") for x in weights)
+        good = good and all(0 <= x <= HEAVIEST for x in weights)
         self.need(good, "style_layer_weights", f"() or {len(self.style_layers)} numbers from 0")
 
     @property
@@ -101,16 +110,10 @@ class Style(Layers):
     kind: Annotated[str, one_of(KINDS)]
 
 
-Weights = Annotated[
-    tuple[float, ...],
-    Rule(lambda x: x and all(0 <= y < math.inf for y in x), "one number from 0 or several"),
-]
-
-
 class Terms(Layers, name="loss"):
     """The terms and their weights, whatever the kind of the style; `config.loss`."""
 
-    content: NonNegative
+    content: Weight
     style: Weights
     content_layers: tuple[str, ...]
 
@@ -138,7 +141,7 @@ class Painting(Section):
     blend: tuple[float, ...]
     style_scale: Positive
     colors: Annotated[str, one_of(COLORS)]
-    strength: Number
+    strength: Share
     vgg: Network
     loss: Loss
     scales: Scales

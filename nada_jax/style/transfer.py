@@ -14,8 +14,10 @@ from PIL import Image
 from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
+from nada_jax.style import snapshots
 from nada_jax.style.minimize import Minimizer, State
 from nada_jax.style.objective import Objective, Style, Targets, Weights
+from nada_jax.style.snapshots import Scale
 
 STEP = 2**0.5  # between sides of neighbouring scales: twice the pixels
 # Of noise that an image starts from, around grey; images span 2. Nearly all of it lies within the range.
@@ -49,15 +51,6 @@ class Row:
     blend: tuple[float, ...]
     masks: tuple[Image.Image, ...]
     total_variation: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """One of the sizes of an image: height and width in pixels, and steps at it."""
-
-    height: int
-    width: int
-    steps: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +108,18 @@ def scales(
     return [Scale(h, w, steps if i else first_steps) for i, (h, w) in enumerate(found)]
 
 
+def check_style(style: Image.Image, longer: float, least: int) -> None:
+    """Raises UserError where a style of so many pixels on its longer side has fewer than `least` on the other."""
+    factor = longer / max(style.size)
+    height, width = (max(1, round(side * factor)) for side in (style.height, style.width))
+    if min(height, width) < least:
+        raise UserError(
+            f"at the smallest scale, a style of {style.width} x {style.height} pixels would have {width} x {height}; "
+            f"expected at least {least} on the shorter side for these layers: raise style_scale or scales.smallest, or "
+            "leave out deep layers"
+        )
+
+
 def transfer(
     vgg: Vgg,
     objective: Objective,
@@ -144,11 +149,13 @@ def transfer(
       The images.
 
     Raises:
-      UserError: an image is too small for the layers.
+      UserError: an image is too small for the layers, or the loss is not finite.
     """
     found: list[np.ndarray] = []
     figures: dict[str, np.ndarray] = {}
     at, snapshot = 0, dict(snapshot or {})
+    if not snapshots.fits(snapshot, minimizer, len(rows), sizes):
+        snapshot = {}
     if snapshot:
         at = int(snapshot.pop("scale"))
         found = [snapshot.pop(f"found_{i}") for i in range(at)]
@@ -158,7 +165,7 @@ def transfer(
         last = found[-1] if found else None
         state = minimizer.begin(_starts(rows, size, last, objective.wrap))
         if snapshot:
-            state, snapshot = _restored(state, snapshot), {}
+            state, snapshot = snapshots.restored(state, snapshot), {}
         context = _context(vgg, objective, rows, size, style_scale)
         # At least once: figures of a scale whose steps are all done are needed, too.
         first = True
@@ -167,29 +174,21 @@ def transfer(
             stop = min(before + REPORTS, size.steps)
             state, result, figures, ms = minimizer.advance(state, vgg, context, stop)
             first = False
+            if not np.isfinite(figures["loss"]).all():
+                raise UserError(
+                    "the loss is not finite; lower the weights of the loss, or optimizer.lr"
+                )
             if report is not None and stop > before:
                 report(stop - before, float(np.mean(figures["loss"])), ms)
             if keep is not None:
 
                 def make(number: int = number, state: State = state) -> dict[str, np.ndarray]:
                     arrays = {f"found_{i}": x for i, x in enumerate(found)}
-                    return {"scale": np.asarray(number)} | arrays | _leaves(state)
+                    return {"scale": np.asarray(number)} | arrays | snapshots.leaves(state)
 
                 keep(make)
         found.append(np.asarray(result))
     return Transferred(found, figures)
-
-
-def _leaves(state: State) -> dict[str, np.ndarray]:
-    """The arrays of a state, by their place in it."""
-    return {f"state_{i:03d}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
-
-
-def _restored(state: State, arrays: dict[str, np.ndarray]) -> State:
-    """A state of the structure of another with the arrays of `_leaves`."""
-    leaves, structure = jax.tree.flatten(state)
-    restored = [arrays[f"state_{i:03d}"] for i in range(len(leaves))]
-    return jax.tree.unflatten(structure, [jnp.asarray(x) for x in restored])
 
 
 def _starts(rows: Sequence[Row], size: Scale, before: np.ndarray | None, wrap: bool) -> jax.Array:

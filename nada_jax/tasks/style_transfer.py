@@ -46,8 +46,8 @@ class Settings(Painting):
 def run(config: ConfigDict, workdir: Path) -> int:
     """Transfers styles as configured; see `configs/style_transfer.py`.
 
-    Writes config.json, metrics.jsonl, and result.png and strip.png; or where there are several results
-    results/CONTENT_STYLE.png, strips/CONTENT_STYLE.png, style_transfer.html and style_transfer.md.
+    Writes config.json, metrics.jsonl (a line for each result), style_transfer.html, style_transfer.md, and result.png
+    and strip.png; or where there are several results results/CONTENT_STYLE.png and strips/CONTENT_STYLE.png.
 
     Args:
       config: all of `configs/style_transfer.py`.
@@ -83,7 +83,10 @@ def plan(settings: Settings) -> Plans:
     """All results: their content, styles and weight of the style."""
     contents = sources.find(settings.content, "content")
     styles = sources.find(settings.style, "style")
-    masks = sources.find(settings.masks, "masks") if settings.masks else []
+    masks = sources.in_order(settings.masks, "masks") if settings.masks else []
+    start = (
+        () if settings.start in painting.STARTS else (sources.one(settings.start, "start").path,)
+    )
     together = bool(settings.blend) or bool(masks)
     if settings.blend and len(settings.blend) != len(styles):
         raise UserError(
@@ -98,8 +101,8 @@ def plan(settings: Settings) -> Plans:
     for content, group, weight in itertools.product(contents, groups, settings.loss.style):
         name = f"{content.name}_{'+'.join(x.name for x in group)}"
         name += f"_{weight:g}" if len(settings.loss.style) > 1 else ""
-        parts = tuple(x.path for x in (*group, *masks))
-        found[Mix(name, content.path, parts=parts)] = content, group, weight
+        item = Mix(name, content.path, parts=(*(x.path for x in (*group, *masks)), *start))
+        found[item] = content, group, weight
     return found
 
 
@@ -109,21 +112,20 @@ def job(
     """Reads the images of a result, and says what it is to become."""
     content, group, weight = plans[item]
     read = functools.partial(sources.read, side=settings.size)
-    start = settings.start
-    if start not in painting.STARTS:
-        start = read(sources.one(start, "start").path)
+    base, *rest = [read(path) for path in item.sources]
+    start = settings.start if settings.start in painting.STARTS else rest.pop()
     try:
         row, scales = painting.prepare(
             vgg,
-            read(content.path),
-            [read(x.path) for x in group],
+            base,
+            rest[: len(group)],
             settings,
             style_weight=weight,
-            masks=[read(path) for path in item.parts[len(group) :]],
+            masks=rest[len(group) :],
             start=start,
         )
     except UserError as error:
-        raise UserError(f"{content.path}: {error}") from error
+        raise UserError(f"{item.name}: {error}") from error
     return Job(item, *made, row, scales)
 
 
@@ -158,12 +160,8 @@ def write(run: ImageRun, settings: Settings, plans: Plans, drawn: Drawn) -> None
 
 
 def report(run: ImageRun, settings: Settings, several: bool) -> None:
-    """Says where the results are; of several, writes the page and the table of all that are in the workdir."""
+    """Writes the page and the table of all results in the workdir, and says where they are."""
     rows = [row for row in run.earlier_rows if "content" in row]
-    if not several:
-        for row in rows:
-            print(f"result: {run.path(row['files'][0])}")
-        return
     if not rows:
         return
     cards, weights = {}, {row["weight"] for row in rows}
@@ -171,7 +169,8 @@ def report(run: ImageRun, settings: Settings, several: bool) -> None:
         name = row["content"] + (f", weight {row['weight']:g}" if len(weights) > 1 else "")
         _, figures, shown = cards.setdefault(name, (name, {}, {row["content"]: Path(row["file"])}))
         shown[row["style"]] = run.path(row["files"][0])
-    styles = {x.name: x.path for x in sources.find(settings.style, "style")}
+    done = {name for row in rows for name in row["style"].split("+")}
+    styles = {x.name: x.path for x in sources.find(settings.style, "style") if x.name in done}
     first = ("styles", {}, styles)
     page = gallery.page("Style transfer", [first, *cards.values()])
     path = run.write_text("style_transfer.html", page)
@@ -191,4 +190,4 @@ def report(run: ImageRun, settings: Settings, several: bool) -> None:
         for row in rows
     ]
     run.write_text("style_transfer.md", tables.markdown(table) + "\n")
-    print(f"all results: {path}")
+    print(f"all results: {path}" if several else f"result: {run.path(rows[0]['files'][0])}")

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nada_jax import images, tables
+from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
 from nada_jax.runs.items import Item
 from nada_jax.runs.per_image import ImageRun
@@ -16,7 +17,7 @@ from nada_jax.settings import Count, Positive, Rule, Section, Seed, need, one_of
 from nada_jax.style.minimize import Minimizer
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import SIDE, Network, Optimizer, Scales, Side, Style
-from nada_jax.style.transfer import Row, noise, scales
+from nada_jax.style.transfer import Row, check_style, noise, scales
 from nada_jax.transfers import drawing, sources
 from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
 from nada_jax.transfers.measures import Gauge
@@ -211,6 +212,11 @@ def job(
         least=max(strides),
         multiple=max(strides) if settings.tileable else 1,
     )
+    try:
+        longer = max(sizes[0].height, sizes[0].width) * settings.style_scale
+        check_style(row.styles[0], longer, max(strides))
+    except UserError as error:
+        raise UserError(f"{style.path}: {error}") from error
     return Job(item, objective, minimizer, row, tuple(sizes))
 
 

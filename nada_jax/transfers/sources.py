@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from nada_jax import files, images
-from nada_jax.errors import UserError
+from nada_jax.errors import UserError, reading
 from nada_jax.runs.items import Item, listing
 from nada_jax.style.transfer import SHARPEST
 
@@ -24,6 +24,11 @@ class Mix(Item):
     parts: tuple[Path, ...] = ()
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """The content and the parts."""
+        return (*super().sources, *self.parts)
+
+    @property
     def digest(self) -> str:
         """Of the contents of all files."""
         own = super().digest
@@ -32,7 +37,7 @@ class Mix(Item):
 
 
 def find(source: str, field: str) -> list[Item]:
-    """The images that a field names.
+    """The different images that a field names.
 
     Args:
       source: see `listing`; several are separated by commas.
@@ -44,10 +49,7 @@ def find(source: str, field: str) -> list[Item]:
     Raises:
       UserError: there is no such image, or two have one name.
     """
-    # A file may have commas in its name.
-    parts = [source] if _exists(source) else [x.strip() for x in source.split(",")]
-    found = [item for part in parts for item in listing(part, field)]
-    found = list(dict.fromkeys(found))
+    found = list(dict.fromkeys(in_order(source, field)))
     held: dict[str, Item] = {}
     for item in found:
         if (other := held.setdefault(item.name.casefold(), item)) != item:
@@ -55,6 +57,13 @@ def find(source: str, field: str) -> list[Item]:
                 f"{field}: {other.path} and {item.path} would both be called {item.name!r}; rename one of them"
             )
     return found
+
+
+def in_order(source: str, field: str) -> list[Item]:
+    """As `find`, with images that are named twice."""
+    # A file may have commas in its name.
+    parts = [source] if _exists(source) else [x.strip() for x in source.split(",")]
+    return [item for part in parts for item in listing(part, field)]
 
 
 def one(source: str, field: str) -> Item:
@@ -73,11 +82,17 @@ def _exists(source: str) -> bool:
         return False
 
 
-@functools.lru_cache(maxsize=64)  # one content or style is part of many results
 def read(path: Path, side: int) -> Image.Image:
     """Reads an image for results of `side` pixels; a much larger one is reduced as it is read.
 
     Raises:
       UserError: see `images.upright`.
     """
+    with reading(path):
+        changed = path.stat().st_mtime_ns
+    return _read(path, side, changed)
+
+
+@functools.lru_cache(maxsize=64)  # one content or style is part of many results
+def _read(path: Path, side: int, changed: int) -> Image.Image:
     return images.upright(path, (SHARPEST * side) ** 2).image

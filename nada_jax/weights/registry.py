@@ -1,10 +1,13 @@
-"""Published weights by name: what they draw, under which licences, and where their files stand."""
+"""What goes by name: published weights, under which licences and where their files stand, and images that ship."""
 
 import dataclasses
 import os
 from pathlib import Path
 
 ASSETS = Path(__file__).parents[1] / "assets"  # embedded models, package data
+# Folders of images that ship, by name; the images of the last two have names of their own.
+EXAMPLES = {name: ASSETS / name for name in ("avatars", "faces", "contents", "styles")}
+NAMED = ("contents", "styles")
 BY_HAND = (".pkl", ".pt", ".pth")  # endings of official files that a user may put into the cache
 
 
@@ -105,6 +108,12 @@ CLIPS = {  # hub names in the recipes: size of their images, megabytes of the Fl
     "openai/clip-vit-base-patch32": (224, 605),
     "openai/clip-vit-base-patch16": (224, 598),
 }
+
+
+def shipped() -> dict[str, Path]:
+    """The folders and images that ship, by name."""
+    named = {x.stem: x for folder in NAMED for x in sorted(EXAMPLES[folder].iterdir())}
+    return EXAMPLES | named
 
 
 def embedded_clips() -> dict[str, Path]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nada_jax.runs.items import EXAMPLES
+from nada_jax.weights.registry import EXAMPLES
 from tests.assets.canvas import BYTES
 from tests.assets.draw_images import FOLDERS, image
 

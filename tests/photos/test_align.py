@@ -13,7 +13,7 @@ from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.photos import landmarks, mtcnn, quads
 from nada_jax.photos.align import Align, align_photo
-from nada_jax.runs.items import EXAMPLES
+from nada_jax.weights.registry import EXAMPLES
 
 FACES = EXAMPLES["faces"]
 SIXTEEN = Path(__file__).parents[3] / "shared" / "photos"

@@ -4,8 +4,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from nada_jax.errors import UserError
-from nada_jax.runs.items import EXAMPLES, Item, listing
+from nada_jax.runs.items import Item, listing
 from nada_jax.runs.per_image import ImageRun
+from nada_jax.weights.registry import EXAMPLES
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from PIL import Image
 
 from configs import align as configs
 from nada_jax.errors import UserError
-from nada_jax.runs.items import EXAMPLES
 from nada_jax.tasks import align
+from nada_jax.weights.registry import EXAMPLES
 
 FACES = EXAMPLES["faces"]
 

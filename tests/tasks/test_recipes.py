@@ -18,9 +18,9 @@ from nada_jax.latents.projection import Networks, see
 from nada_jax.latents.tuning import tune
 from nada_jax.models.blending import transfer
 from nada_jax.models.stylegan2 import draw_latents
-from nada_jax.runs.items import EXAMPLES
 from nada_jax.tasks import adapt
 from nada_jax.weights import loading as weights
+from nada_jax.weights.registry import EXAMPLES
 
 # The share of its steps that each trains here; after half of them these two are clearly there.
 RECIPES = {

@@ -153,7 +153,7 @@ def test_images_of_all_modes_can_be_content_and_style(make, folder, tmp_path, mo
             {"optimizer__averaging": 1.0},
             "optimizer.averaging is 1.0; expected a number from 0, below 1",
         ),
-        ({"loss__style_layers": ("relu5_1",)}, "sea.png: an image of 32 x 24 pixels is too small"),
+        ({"loss__style_layers": ("relu5_1",)}, "sea_dots: an image of 32 x 24 pixels is too small"),
         ({"vgg__weights": "nowhere"}, "vgg.weights='nowhere'"),
     ],
 )
@@ -214,3 +214,63 @@ def test_kinds_are_compared_by_all_of_them(make, tmp_path, capsys):
         meanvar.run(
             make("sea", "dots", meanvar_configs, kinds=("gram", "gram")), tmp_path / "other"
         )
+
+
+def test_results_of_one_name_are_refused(make, folder, tmp_path):
+    for name in ("a", "a_b", "b", "b_b"):
+        (folder / f"{name}.png").write_bytes((folder / "sea.png").read_bytes())
+    with pytest.raises(
+        UserError, match="two results would be called 'a_b_b', of .*a.png and of .*a_b.png"
+    ):
+        style_transfer.run(make("a,a_b", "b,b_b"), tmp_path / "run")
+
+
+def test_a_run_does_not_read_what_it_writes(make, tmp_path):
+    assert style_transfer.run(make("sea", "dots"), tmp_path) == 0
+    result = str(tmp_path / "result.png")
+    with pytest.raises(UserError, match="result.png is among the results"):
+        style_transfer.run(make("sea", result, overwrite=True), tmp_path)
+    assert (tmp_path / "result.png").is_file()
+
+
+def test_another_image_to_start_from_is_another_result(make, folder, tmp_path):
+    start = tmp_path / "start.png"
+    start.write_bytes((folder / "hill.png").read_bytes())
+    found = []
+    for name in ("hill", "lines"):
+        start.write_bytes((folder / f"{name}.png").read_bytes())
+        assert style_transfer.run(make("sea", "dots", start=str(start)), tmp_path / "run") == 0
+        found.append((tmp_path / "run/result.png").read_bytes())
+    assert found[0] != found[1]
+
+
+def test_a_style_that_is_too_narrow_is_skipped_and_the_page_shows_the_others(
+    make, tmp_path, capsys
+):
+    Image.new("RGB", (1, 500)).save(tmp_path / "thin.png")
+    config = make("sea", f"{tmp_path / 'thin.png'},dots", loss__style=(1.0, 2.0))
+    assert style_transfer.run(config, tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert (
+        "skipped sea_thin_1: sea_thin_1: at the smallest scale, a style of 1 x 500 pixels" in said
+    )
+    assert "thin" not in (tmp_path / "run/style_transfer.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "change", [{"scale": np.asarray(7)}, {"state_000": np.zeros(3)}, {"other": np.zeros(3)}]
+)
+def test_a_snapshot_that_someone_changed_is_not_continued(make, tmp_path, monkeypatch, change):
+    from nada_jax import files
+
+    config = make("sea", "dots", start="noise")
+    assert style_transfer.run(config, tmp_path / "whole") == 0
+    numbers = iter([signal.SIGTERM])
+    monkeypatch.setattr(signals.Signals, "agreed", lambda *_: next(numbers, 0))
+    assert style_transfer.run(config, tmp_path / "parts") == 128 + signal.SIGTERM
+    path = tmp_path / "parts" / drawing.SNAPSHOT
+    arrays, metadata = files.read_safetensors(path)
+    files.write_safetensors(path, arrays | change, metadata)
+    assert style_transfer.run(config, tmp_path / "parts") == 0
+    images = [(tmp_path / x / "result.png").read_bytes() for x in ("whole", "parts")]
+    assert images[0] == images[1]

@@ -1,0 +1,51 @@
+"""A transfer between two steps, as arrays that a file holds."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nada_jax.style.minimize import Minimizer, State
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """One of the sizes of an image: height and width in pixels, and steps at it."""
+
+    height: int
+    width: int
+    steps: int
+
+
+def fits(
+    snapshot: dict[str, np.ndarray], minimizer: Minimizer, rows: int, sizes: Sequence[Scale]
+) -> bool:
+    """Whether a snapshot, whose file anyone may have changed, has the arrays of this transfer."""
+    at = int(snapshot["scale"]) if np.shape(snapshot.get("scale", [0])) == () else -1
+    if not 0 <= at < len(sizes):
+        return False
+
+    def images(size: Scale) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows, size.height, size.width, 3), np.float32)
+
+    state = jax.eval_shape(minimizer.begin, images(sizes[at]))
+    wanted = {f"state_{i:03d}": x for i, x in enumerate(jax.tree.leaves(state))}
+    wanted |= {f"found_{i}": images(size) for i, size in enumerate(sizes[:at])}
+    return snapshot.keys() - {"scale"} == wanted.keys() and all(
+        (snapshot[name].shape, snapshot[name].dtype) == (x.shape, x.dtype)
+        for name, x in wanted.items()
+    )
+
+
+def leaves(state: State) -> dict[str, np.ndarray]:
+    """The arrays of a state, by their place in it."""
+    return {f"state_{i:03d}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
+
+
+def restored(state: State, arrays: dict[str, np.ndarray]) -> State:
+    """A state of the structure of another with the arrays of `_leaves`."""
+    leaves, structure = jax.tree.flatten(state)
+    restored = [arrays[f"state_{i:03d}"] for i in range(len(leaves))]
+    return jax.tree.unflatten(structure, [jnp.asarray(x) for x in restored])
