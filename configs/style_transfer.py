@@ -6,8 +6,8 @@
     python main.py --config=configs/style_transfer.py:fine --config.size=1024             # better and slower: for a GPU
 
 Expected: result.png, and strip.png with content, style, the scales from coarse to fine, and the result. With several
-contents, styles or weights: results/ and strips/. One page and table of all: style_transfer.html and style_transfer.md.
-What each setting does: docs/style.md.
+contents, styles or weights: results/ and strips/. One page, table and plot of all: style_transfer.html, style_transfer.md and
+loss.png. What each setting does: docs/style.md.
 """
 
 from ml_collections import ConfigDict

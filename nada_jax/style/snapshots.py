@@ -33,9 +33,15 @@ def fits(
     state = jax.eval_shape(minimizer.begin, images(sizes[at]))
     wanted = {f"state_{i:03d}": x for i, x in enumerate(jax.tree.leaves(state))}
     wanted |= {f"found_{i}": images(size) for i, size in enumerate(sizes[:at])}
-    return snapshot.keys() - {"scale"} == wanted.keys() and all(
-        (snapshot[name].shape, snapshot[name].dtype) == (x.shape, x.dtype)
-        for name, x in wanted.items()
+    losses = np.shape(snapshot.get("history"))
+    good = len(losses) == 2 and losses[1] == 1 + rows
+    return (
+        good
+        and snapshot.keys() - {"scale", "history"} == wanted.keys()
+        and all(
+            (snapshot[name].shape, snapshot[name].dtype) == (x.shape, x.dtype)
+            for name, x in wanted.items()
+        )
     )
 
 
@@ -45,7 +51,7 @@ def leaves(state: State) -> dict[str, np.ndarray]:
 
 
 def restored(state: State, arrays: dict[str, np.ndarray]) -> State:
-    """A state of the structure of another with the arrays of `_leaves`."""
+    """A state of the structure of another with the arrays of `leaves`."""
     leaves, structure = jax.tree.flatten(state)
     restored = [arrays[f"state_{i:03d}"] for i in range(len(leaves))]
     return jax.tree.unflatten(structure, [jnp.asarray(x) for x in restored])

@@ -60,10 +60,12 @@ class Transferred:
     Attributes:
       scales: the images of each scale, the last of the full size, float32 [b, h, w, 3] in [-1, 1].
       figures: `loss` and its parts for the last ones, [b] each.
+      history: steps, counted over all scales, and the losses after them [n, 1 + b].
     """
 
     scales: list[np.ndarray]
     figures: dict[str, np.ndarray]
+    history: np.ndarray
 
 
 def scales(
@@ -153,12 +155,14 @@ def transfer(
     """
     found: list[np.ndarray] = []
     figures: dict[str, np.ndarray] = {}
+    history: list[np.ndarray] = []
     at, snapshot = 0, dict(snapshot or {})
     if not snapshots.fits(snapshot, minimizer, len(rows), sizes):
         snapshot = {}
     if snapshot:
         at = int(snapshot.pop("scale"))
         found = [snapshot.pop(f"found_{i}") for i in range(at)]
+        history = list(snapshot.pop("history"))
     for number, size in enumerate(sizes):
         if number < at:
             continue
@@ -178,17 +182,21 @@ def transfer(
                 raise UserError(
                     "the loss is not finite; lower the weights of the loss, or optimizer.lr"
                 )
+            if stop > before:
+                done = sum(x.steps for x in sizes[:number]) + stop
+                history.append(np.append(done, figures["loss"]))
             if report is not None and stop > before:
                 report(stop - before, float(np.mean(figures["loss"])), ms)
             if keep is not None:
 
                 def make(number: int = number, state: State = state) -> dict[str, np.ndarray]:
                     arrays = {f"found_{i}": x for i, x in enumerate(found)}
-                    return {"scale": np.asarray(number)} | arrays | snapshots.leaves(state)
+                    arrays |= {"scale": np.asarray(number), "history": np.stack(history)}
+                    return arrays | snapshots.leaves(state)
 
                 keep(make)
         found.append(np.asarray(result))
-    return Transferred(found, figures)
+    return Transferred(found, figures, np.stack(history))
 
 
 def _starts(rows: Sequence[Row], size: Scale, before: np.ndarray | None, wrap: bool) -> jax.Array:

@@ -11,6 +11,7 @@ from PIL import Image
 from nada_jax import images, tables
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
+from nada_jax.runs import plots
 from nada_jax.runs.items import Item
 from nada_jax.runs.per_image import ImageRun
 from nada_jax.settings import Count
@@ -25,9 +26,10 @@ from nada_jax.web import gallery
 
 MEMORY = "lower size, tile or batch_size, or set optimizer.method=adam"  # for a lack of it
 RESULTS = (
-    "result.png", "strip.png", "results/*.png", "strips/*.png", "style_transfer.html", "style_transfer.md", SNAPSHOT,
+    "result.png", "strip.png", "loss.png", "results/*.png", "strips/*.png", "style_transfer.html", "style_transfer.md", SNAPSHOT,
 )  # fmt: skip
 
+LINES = 10  # results in the plot of losses at most: matplotlib has as many colours
 Plans = dict[Mix, tuple[Item, tuple[Item, ...], float]]  # content, styles, weight of the style
 
 
@@ -46,7 +48,7 @@ class Settings(Painting):
 def run(config: ConfigDict, workdir: Path) -> int:
     """Transfers styles as configured; see `configs/style_transfer.py`.
 
-    Writes config.json, metrics.jsonl (a line for each result), style_transfer.html, style_transfer.md, and result.png
+    Writes config.json, metrics.jsonl (a line for each result), style_transfer.html, style_transfer.md, loss.png, and result.png
     and strip.png; or where there are several results results/CONTENT_STYLE.png and strips/CONTENT_STYLE.png.
 
     Args:
@@ -154,6 +156,7 @@ def write(run: ImageRun, settings: Settings, plans: Plans, drawn: Drawn) -> None
         "content_loss": drawn.figures.get("content"),
         "style_loss": drawn.figures["style"],
         "seconds": round(drawn.seconds, 1),
+        "losses": drawn.losses,
     }
     run.finish(item, written, facts)
     print(f"{item.name}: {written[0]}", flush=True)
@@ -189,5 +192,9 @@ def report(run: ImageRun, settings: Settings, several: bool) -> None:
         }
         for row in rows
     ]
+    losses = {row["image"]: row["losses"] for row in rows[:LINES]}
+    if all(x > 0 for line in losses.values() for _, x in line):
+        panel = {"loss": losses}
+        run.draw("loss.png", lambda path: plots.plot_panels(panel, "step", path, logarithmic=True))
     run.write_text("style_transfer.md", tables.markdown(table) + "\n")
     print(f"all results: {path}" if several else f"result: {run.path(rows[0]['files'][0])}")

@@ -54,12 +54,14 @@ class Drawn:
       scales: its image at each scale, float32 [h, w, 3] in [-1, 1].
       figures: the loss and its parts.
       seconds: that it took, its share of its batch.
+      losses: (step, loss) every few steps.
     """
 
     job: Job
     scales: list[np.ndarray]
     figures: dict[str, float]
     seconds: float
+    losses: list[tuple[int, float]]
 
 
 def draw(
@@ -143,7 +145,8 @@ def _draw(
             seconds = (time.monotonic() - began) / len(chunk)
             for i, job in enumerate(chunk):
                 figures = {name: float(x[i]) for name, x in found.figures.items()}
-                write(Drawn(job, [x[i] for x in found.scales], figures, seconds))
+                losses = [(int(x[0]), float(x[1 + i])) for x in found.history]
+                write(Drawn(job, [x[i] for x in found.scales], figures, seconds, losses))
             run.delete([run.path(SNAPSHOT)])
 
 

@@ -72,6 +72,8 @@ def test_one_content_and_one_style_are_one_result(make, tmp_path, capsys):
     assert style_transfer.run(make("sea", "dots"), tmp_path / "run") == 0
     with Image.open(tmp_path / "run/result.png") as image:
         assert image.size == (32, 24)
+    assert [step for step, _ in rows(tmp_path / "run")[0]["losses"]] == [2]
+    assert (tmp_path / "run/loss.png").is_file()
     assert (tmp_path / "run/strip.png").is_file() and not (tmp_path / "run/results").exists()
     said = capsys.readouterr().out
     assert f"result: {tmp_path / 'run/result.png'}" in said and "VGG-16" in said
@@ -183,6 +185,7 @@ def test_a_run_that_a_signal_ends_continues_to_the_same_image(make, tmp_path, mo
     assert not (tmp_path / "parts" / drawing.SNAPSHOT).exists()
     images = [(tmp_path / x / "result.png").read_bytes() for x in ("whole", "parts")]
     assert images[0] == images[1]
+    assert rows(tmp_path / "whole")[0]["losses"] == rows(tmp_path / "parts")[0]["losses"]
 
 
 def test_more_weight_of_the_style_brings_style_and_costs_content(tmp_path):
