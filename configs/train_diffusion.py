@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mirror = True  # also show every image mirrored; not where captions say left and right
     config.precision = "float32"  # UNet and text encoder compute in float32 or bfloat16
     config.steps = (
-        6000  # optimiser steps of the whole run, those of the VAE and resumed parts included
+        5500  # optimiser steps of the whole run, those of the VAE and resumed ones included
     )
     config.batch_size = 32  # images per step of the UNet
     config.ema = (
