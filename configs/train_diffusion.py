@@ -31,9 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
         5500  # optimiser steps of the whole run, those of the VAE and resumed ones included
     )
     config.batch_size = 32  # images per step of the UNet
-    config.ema = (
-        100.0  # half-life in steps of an average of the weights, which is the result; 0: none
-    )
+    config.ema = 100.0  # half-life in steps of an average of the weights, the result; 0: none
 
     config.checkpoint_every = 500  # steps between checkpoints; one is always written at the end
     config.sample_every = 250  # steps between sample grids
@@ -43,11 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.clip = "avatar-p16"  # whose text tower is the text encoder
     config.vae = ConfigDict()
-    config.vae.widths = (
-        16,
-        32,
-        64,
-    )  # channels of its blocks; each further block halves the side of latents
+    config.vae.widths = (16, 32, 64)  # channels of its blocks; each one more halves the latents
     config.vae.layers = 1  # residual blocks of each
     config.vae.channels = 4  # of latents
     config.vae.steps = 900  # first steps of the run

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from nada_jax import files, images
 from nada_jax.errors import UserError, reading
@@ -119,7 +120,9 @@ def _arrays(path: Path, size: int) -> Captioned:
         )
     if pixels.shape[1:3] != (size, size):
         # Through Pillow, as images of files.
-        pixels = np.stack([images.to_uint8(images.from_uint8(_resized(x, size))) for x in pixels])
+        pixels = np.stack(
+            [images.to_uint8(images.square(Image.fromarray(x), size)) for x in pixels]
+        )
     beside = path.with_suffix(".json")
     try:
         rows = json.loads(files.read_text(beside))
@@ -136,7 +139,3 @@ def _arrays(path: Path, size: int) -> Captioned:
         captions.append(_texts(row, where))
     kept = np.array([bool(texts) for texts in captions], bool)
     return Captioned(pixels[kept], [texts for texts in captions if texts])
-
-
-def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
-    return np.asarray(images.square(images.Image.fromarray(pixels), size))
