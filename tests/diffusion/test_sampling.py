@@ -1,6 +1,5 @@
 """Drawing as tasks do: chunks, seeds, batches; and guidance that does what it says."""
 
-
 import jax
 import numpy as np
 import pytest
@@ -118,7 +117,9 @@ def test_what_cannot_be_drawn_is_named_in_a_sentence(make, fields, said):
         make(**fields)
 
 
-def test_a_network_is_guided_through_and_its_memory_known(tiny_diffusion, make_sampling, make_guidance):
+def test_a_network_is_guided_through_and_its_memory_known(
+    tiny_diffusion, make_sampling, make_guidance
+):
     style = np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
     section = make_guidance({"mean_variance": 1.0}, free=0.5, weight=0.3)
     sampling = make_sampling(steps=2, scale=7.5)
@@ -126,6 +127,8 @@ def test_a_network_is_guided_through_and_its_memory_known(tiny_diffusion, make_s
     latents, clean, losses = draw(drawing, (1, 2))
     images = np.asarray(drawing.decode(latents))
     assert images.shape == (2, 32, 32, 3) and np.isfinite(images).all()
-    assert np.isfinite(losses["mean_variance"][1]).all() and np.isnan(losses["mean_variance"][0]).all()
+    assert (
+        np.isfinite(losses["mean_variance"][1]).all() and np.isnan(losses["mean_variance"][0]).all()
+    )
     weights = sum(x.nbytes for x in jax.tree.leaves(tiny_diffusion.params["unet"]))
     assert drawing.memory(2) > weights
