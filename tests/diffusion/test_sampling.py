@@ -121,14 +121,12 @@ def test_a_network_is_guided_through_and_its_memory_known(
     tiny_diffusion, make_sampling, make_guidance
 ):
     style = np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
-    section = make_guidance({"mean_variance": 1.0}, free=0.5, weight=0.3)
+    section = make_guidance({"mean_variance": 1.0}, weight=0.3)
     sampling = make_sampling(steps=2, scale=7.5)
     drawing = prepare(tiny_diffusion, sampling, section, ["red hair"], reference=style)
     latents, clean, losses = draw(drawing, (1, 2))
     images = np.asarray(drawing.decode(latents))
-    assert images.shape == (2, 32, 32, 3) and np.isfinite(images).all()
-    assert (
-        np.isfinite(losses["mean_variance"][1]).all() and np.isnan(losses["mean_variance"][0]).all()
-    )
+    assert images.shape == (2, 16, 16, 3) and np.isfinite(images).all()
+    assert np.isfinite(losses["mean_variance"]).all()
     weights = sum(x.nbytes for x in jax.tree.leaves(tiny_diffusion.params["unet"]))
     assert drawing.memory(2) > weights
