@@ -27,9 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.size = 64  # side in pixels that images are brought to
     config.mirror = True  # also show every image mirrored; not where captions say left and right
     config.precision = "float32"  # UNet and text encoder compute in float32 or bfloat16
-    config.steps = (
-        5500  # optimiser steps of the whole run, those of the VAE and resumed ones included
-    )
+    config.steps = 6000  # optimiser steps of the whole run, with those of the VAE and resumed ones
     config.batch_size = 32  # images per step of the UNet
     config.ema = 100.0  # half-life in steps of an average of the weights, the result; 0: none
 
