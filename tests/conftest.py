@@ -42,7 +42,7 @@ import jax
 import numpy as np
 import pytest
 
-from nada_jax import files, trees
+from nada_jax import files
 from nada_jax.devices import compilation
 from nada_jax.models import diffusion
 from nada_jax.models.diffusion import Diffusion
@@ -220,30 +220,27 @@ def tiny_clip(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_diffusion():
-    """A diffusion model with random weights: 32 pixels, latents 8 x 8 x 4, the vocabulary of avatar-p16."""
+    """A diffusion model with random weights: 16 pixels, latents 8 x 8 x 4, the vocabulary of avatar-p16."""
     source = ASSETS / "clip-avatar-p16"
     text = json.loads((source / "config.json").read_text())["text_config"]
     config = diffusion.canonical({
         "unet": {
-            "sample_size": 8, "block_out_channels": [32, 32], "layers_per_block": 1, "attention_head_dim": 2,
-            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-            "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "cross_attention_dim": 128,
+            "sample_size": 8, "block_out_channels": [32], "layers_per_block": 1, "attention_head_dim": 2,
+            "down_block_types": ["CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D"],
+            "cross_attention_dim": 128,
         },
         "vae": {
-            "block_out_channels": [8, 8, 8], "norm_num_groups": 4, "scaling_factor": 0.5,
-            "down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3,
+            "block_out_channels": [8, 8], "norm_num_groups": 4, "scaling_factor": 0.5,
+            "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2,
         },
         "text_encoder": text | {"num_hidden_layers": 1},
         "scheduler": {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
     })  # fmt: skip
-    random, params = np.random.default_rng(0), {}
-    for part, shapes in diffusion.param_shapes(config).items():
-        flat = {}
-        for path, shape in shapes.items():
-            x = random.standard_normal(shape, np.float32)
-            x *= 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5
-            flat[path] = x + 1 if path.endswith("scale") else x
-        params[part] = trees.unflatten(flat)
+    # Biases and scales, which begin as zeros and ones, have a part in what is computed, too.
+    random, params = np.random.default_rng(0), diffusion.init(config, jax.random.key(0))
+    params = jax.tree.map(
+        lambda x: x + np.float32(0.1) * random.standard_normal(x.shape, "f"), params
+    )
     tokenizer = load_tokenizer(source, text["vocab_size"])
     return Diffusion(params, config, tokenizer, tokenizer.end, "tiny")
 
