@@ -4,7 +4,7 @@
     python main.py --config=configs/train_diffusion.py:long --config.data=FOLDER   # a day on a GPU: larger and better
 
 FOLDER has images, and either metadata.jsonl (lines with file_name and text) or a .txt of captions beside each image. It
-needs requirements-diffusion.txt.
+needs `pip install -r requirements-diffusion.txt`.
 
 Expected: model/, a directory in diffusers' layout, for `diffusion.weights`, and samples/step_*.png, in which portraits
 follow their prompts ever better. The embedded avatar-diffusion was trained so, on 8,000 portraits, within an hour on two
