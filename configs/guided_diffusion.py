@@ -40,16 +40,20 @@ def get_config(variant: str = "") -> ConfigDict:
     # The embedded model; or a directory in diffusers' layout, or a hub name; see docs/weights.md.
     config.diffusion.weights = "avatar-diffusion"
     config.sampler = ConfigDict()
-    config.sampler.name = "ddim"  # or "pndm", "euler"
+    config.sampler.method = "ddim"  # or "pndm", "euler"
     config.sampler.steps = 100  # as in the report; 50 look nearly the same
-    config.sampler.scale = 7.5  # of classifier-free guidance: how much the prompt counts; 1 for none
+    config.sampler.scale = (
+        7.5  # of classifier-free guidance: how much the prompt counts; 1 for none
+    )
     config.sampler.eta = 0.0  # share of new noise in each step of ddim
     config.sampler.size = 0  # side of the images in pixels; 0 for the model's own
 
     config.guidance = ConfigDict()
     # An image, or the name of one that ships, such as "mosaic": its style is that of gram, mean_variance and wasserstein.
     config.guidance.reference = "waves"
-    config.guidance.content = ""  # an image that l2 and lpips hold to, and direction leads away from
+    config.guidance.content = (
+        ""  # an image that l2 and lpips hold to, and direction leads away from
+    )
     config.guidance.text_source = ""  # for direction: what the content shows
     config.guidance.text_target = ""  # for direction and similarity: what is to be seen
     config.guidance.loss = ConfigDict()  # factors; 0 leaves a loss out
@@ -70,7 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.free = 0.0  # share of the steps, at the start, that nothing guides
     config.guidance.until = 1.0  # share of the steps from which nothing guides
     config.guidance.through = "denoiser"  # or "estimate": the gradient stops there, at less time
-    config.guidance.scaling = "noise"  # unit of the weight; or "freedom": see docs/style.md
+    config.guidance.scaling = "noise"  # unit of the weight; or "gradient", "freedom": see docs/style.md
     config.guidance.repeats = 1  # how often steps are taken, with new noise in between ...
     config.guidance.repeat_from = 0.3  # ... from this share of the steps
     config.guidance.repeat_until = 0.7  # ... to this one

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -16,10 +17,10 @@ from nada_jax.devices.mesh import MeshShape
 from nada_jax.diffusion.objectives import Guide
 from nada_jax.diffusion.sampling import Drawing, State
 from nada_jax.errors import UserError
+from nada_jax.runs.items import Mix
 from nada_jax.runs.per_image import ImageRun
 from nada_jax.runs.progress import Progress
 from nada_jax.runs.snapshots import Snapshots
-from nada_jax.transfers.sources import Mix
 
 EVERY = 10  # steps between plain lines of progress
 

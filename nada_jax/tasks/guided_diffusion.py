@@ -15,6 +15,7 @@ from nada_jax.diffusion.settings import Guidance, Model, Sampling
 from nada_jax.errors import UserError
 from nada_jax.guided import drawing
 from nada_jax.guided.drawing import Drawn, Picture
+from nada_jax.losses.style import KINDS
 from nada_jax.portraits.methods import words
 from nada_jax.runs import plots
 from nada_jax.runs.items import Item
@@ -97,7 +98,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     with ImageRun(config, workdir, pictures, results=RESULTS, free=FREE) as run:
         if (todo := run.todo()) and (code := draw(run, settings, prompts, pictures, todo, guides)):
             return code
-        report(run, settings, pictures)
+        report(run, settings, pictures, guides)
         return run.exit_code()
 
 
@@ -185,7 +186,7 @@ def draw(
     }
 
     def write(drawn: Drawn) -> None:
-        finish(run, settings, first, drawn)
+        finish(run, first, drawn)
 
     options = {"columns": settings.path.columns, "mesh": mesh}
     return drawing.draw(run, rest, write, **options)
@@ -211,25 +212,66 @@ def finish(run: ImageRun, first: dict[str, np.ndarray], drawn: Drawn) -> None:
     run.finish(picture, written, facts)
 
 
-def report(run: ImageRun, pictures: list[Picture], guides: dict[str, Item]) -> None:
-    """Writes grid and plot of the images that are asked for, and a page and a table of all in the workdir."""
+def report(
+    run: ImageRun, settings: Settings, pictures: list[Picture], guides: dict[str, Item]
+) -> None:
+    """Writes grid and plot of the images that are asked for, page and table of all in the workdir, and says where."""
     found = {row["image"]: row for row in run.earlier_rows if "prompt" in row}
     rows = [found[picture.name] for picture in pictures]
-    drawn = np.stack([_read(run, row) for row in rows])
-    grid = run.write_images(GRID, drawn, min(settings_columns(pictures), COLUMNS))
+    drawn = np.stack([_read(run.path(row["files"][0])) for row in rows])
+    grid = run.write_images(GRID, drawn, min(settings.count, COLUMNS))
     panels: dict[str, dict[str, list]] = {}
     for row in rows[:LINES]:
         for name, points in row["losses"].items():
             panels.setdefault(name, {})[row["image"]] = points
     if panels:
         run.draw(PLOT, lambda path: plots.plot_panels(panels, "step", path))
-    cards = {}
-    if guides:
-        cards[""] = ("guided by", {}, {name: item.path for name, item in guides.items()})
-    for row in found.values():
-        figures, shown = cards.setdefault(row["prompt"], (row["prompt"], {}, {}))[1:]
-        label = ", ".join([f"seed {row['seed']}", *_figures(row["measures"])])
-        shown[label] = run.path(row["files"][0])
-    page = run.write_text(PAGE, gallery.page("Guided diffusion", list(cards.values())))
+    cards = [("guided by", {}, {name: x.path for name, x in guides.items()})] if guides else []
+    for prompt in dict.fromkeys(row["prompt"] for row in found.values()):
+        cards.append(
+            (prompt, {}, _shown(run, [x for x in found.values() if x["prompt"] == prompt]))
+        )
+    page = run.write_text(PAGE, gallery.page("Guided diffusion", cards))
     table = [_line(row) for row in found.values()]
     run.write_text(TABLE, tables.markdown(table) + "\n")
+    print(f"page: {page}")
+    single = run.path(rows[0]["files"][0])
+    place = f"image: {single}" if len(rows) == 1 else f"images: {single.parent}, together {grid}"
+    print("; ".join([place, *_said(rows, guides)]))
+
+
+def _read(path: Path) -> np.ndarray:
+    """A result [h, w, 3] in [-1, 1]."""
+    return images.from_uint8(images.upright(path).image)
+
+
+def _shown(run: ImageRun, rows: list[dict[str, Any]]) -> dict[str, Path]:
+    """Images of the page by their labels."""
+    return {
+        ", ".join(
+            [f"seed {row['seed']}", *(f"{k} {x:.3g}" for k, x in row["measures"].items())]
+        ): run.path(row["files"][0])
+        for row in rows
+    }
+
+
+def _line(row: dict[str, Any]) -> dict[str, str]:
+    """A line of the table."""
+    facts = {"prompt": row["prompt"], "seed": str(row["seed"])}
+    return (
+        facts
+        | {k: f"{x:.3g}" for k, x in row["measures"].items()}
+        | {"seconds": str(row["seconds"])}
+    )
+
+
+def _said(rows: list[dict[str, Any]], guides: dict[str, Item]) -> list[str]:
+    """How far the images are from what guided them, in words."""
+    mean = {name: np.mean([x["measures"][name] for x in rows]) for name in rows[0]["measures"]}
+    styles = [f"{mean[name]:.3g} by {name}" for name in KINDS if name in mean]
+    others = [f"{name} {x:.3g}" for name, x in mean.items() if name not in KINDS]
+    of = "" if len(rows) == 1 else ", on average"
+    if styles:
+        style = guides["reference"].name
+        others.insert(0, f"distance from the style of {style}{of}: {', '.join(styles)}")
+    return others
