@@ -74,7 +74,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.free = 0.0  # share of the steps, at the start, that nothing guides
     config.guidance.until = 1.0  # share of the steps from which nothing guides
     config.guidance.through = "denoiser"  # or "estimate": the gradient stops there, at less time
-    config.guidance.scaling = "noise"  # unit of the weight; or "gradient", "freedom": see docs/style.md
+    config.guidance.scaling = (
+        "noise"  # unit of the weight; or "gradient", "freedom": see docs/style.md
+    )
     config.guidance.repeats = 1  # how often steps are taken, with new noise in between ...
     config.guidance.repeat_from = 0.3  # ... from this share of the steps
     config.guidance.repeat_until = 0.7  # ... to this one
@@ -82,8 +84,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.backward_rate = 0.1  # their length
     config.guidance.remat = False  # compute again for the gradient what would fill the memory
 
-    config.path = ConfigDict()
-    config.path.columns = 8  # predicted images in the strip of each result; 0 for no strips
+    config.strip = ConfigDict()
+    config.strip.columns = 8  # predicted images in the strip of each result; 0 for no strips
     config.mesh = ConfigDict()  # devices that share a batch
     config.mesh.data = 0  # 0: as many as there are and as divide it
     config.mesh.fsdp = 1  # a second axis, over which the weights are split as well

@@ -36,8 +36,8 @@ COLUMNS = 8  # images in a row of the grid at most
 LINES = 10  # images in the plot of losses at most: matplotlib has as many colours
 
 
-class Strip(Section, name="path"):
-    """The images that were predicted on the way; `config.path`."""
+class Strip(Section, name="strip"):
+    """The images that were predicted on the way; `config.strip`."""
 
     columns: Annotated[int, Rule(lambda x: 0 <= x <= 100, "a whole number in 0..100")]
 
@@ -56,7 +56,7 @@ class Settings(Section):
     diffusion: Model
     sampler: Sampling
     guidance: Guidance
-    path: Strip
+    strip: Strip
     mesh: MeshShape
 
     def check(self) -> None:
@@ -188,7 +188,7 @@ def draw(
     def write(drawn: Drawn) -> None:
         finish(run, first, drawn)
 
-    options = {"columns": settings.path.columns, "mesh": mesh}
+    options = {"columns": settings.strip.columns, "mesh": mesh}
     return drawing.draw(run, rest, write, **options)
 
 
