@@ -48,12 +48,19 @@ class Batch:
     """What one call of a program draws.
 
     Attributes:
-      drawing: has features of a prompt for each of the pictures.
+      prepared: has features of all prompts.
+      rows: of the features of each picture.
       pictures: the last may stand more than once, so that all batches have one size.
     """
 
-    drawing: Drawing
+    prepared: Drawing
+    rows: tuple[int, ...]
     pictures: tuple[Picture, ...]
+
+    @property
+    def drawing(self) -> Drawing:
+        """With features of a prompt for each picture."""
+        return self.prepared.replace(contexts=self.prepared.contexts[np.array(self.rows)])
 
     @property
     def work(self) -> str:
@@ -108,8 +115,7 @@ def split(
     """
     for rows in batches.split(len(pictures), size):
         chosen = tuple(pictures[i] for i in rows)
-        contexts = drawing.contexts[np.array([prompts.index(x.prompt) for x in chosen])]
-        yield Batch(drawing.replace(contexts=contexts), chosen)
+        yield Batch(drawing, tuple(prompts.index(x.prompt) for x in chosen), chosen)
 
 
 def draw(
@@ -138,10 +144,13 @@ def draw(
     Raises:
       UserError: what is drawn is not finite.
     """
-    total = sum(batch.drawing.steps for batch in todo)
+    total = sum(batch.prepared.steps for batch in todo)
     with Snapshots(run) as snapshots, Progress(total, 0, every=EVERY) as progress:
-        for batch in todo:
+        for number, batch in enumerate(todo):
             began = time.monotonic()
+            if number == 0:
+                size, memory = len(batch.pictures), batch.drawing.memory(_first(batch, mesh))
+                progress.say(f"{size} at once, in {memory / 2**20:,.0f} MiB of each device")
             seen = _follow(batch, columns, snapshots, progress, mesh)
             seconds = (time.monotonic() - began) / len(set(batch.pictures))
             for drawn in _finished(batch, seen, seconds):
@@ -180,7 +189,7 @@ def _follow(
     """Takes all steps of a batch, from the beginning or from where its snapshot stands."""
     drawing, work = batch.drawing, batch.work
     chosen = _spread(drawing.steps, columns)
-    seen = _Seen(drawing.start([x.seed for x in batch.pictures]), 0, {}, _no_losses(batch))
+    seen = _Seen(_first(batch, mesh), 0, {}, _no_losses(batch))
     if found := _restored(seen, snapshots.read(work), drawing, chosen):
         seen = found
         progress.say("continuing where the earlier run was stopped")
@@ -189,7 +198,7 @@ def _follow(
         clock = time.perf_counter()
         first = seen.chunk * drawing.chunk
         steps = range(first, min(first + drawing.chunk, drawing.steps))
-        state, path = drawing.advance(_split_state(seen.state, mesh), seen.chunk)
+        state, path = drawing.advance(_shared(seen.state, mesh), seen.chunk)
         clean = {step: np.asarray(path.clean[step - first]) for step in chosen if step in steps}
         losses = {name: np.asarray(x)[: len(steps)] for name, x in path.losses.items()}
         if not np.isfinite(np.asarray(state.carry.x)).all():
@@ -241,7 +250,7 @@ def _spread(steps: int, columns: int) -> list[int]:
 
 
 def _no_losses(batch: Batch) -> dict[str, np.ndarray]:
-    guide = batch.drawing.guide
+    guide = batch.prepared.guide
     names = [] if guide is None else guide.section.loss.factors
     return {name: np.zeros((0, len(batch.pictures)), np.float32) for name in names}
 
@@ -254,7 +263,12 @@ def _latest(drawing: Drawing, losses: Mapping[str, np.ndarray]) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _split_state(state: State, mesh: Mesh | None) -> State:
+def _first(batch: Batch, mesh: Mesh | None) -> State:
+    """What the first chunk of a batch starts from."""
+    return _shared(batch.drawing.start([x.seed for x in batch.pictures]), mesh)
+
+
+def _shared(state: State, mesh: Mesh | None) -> State:
     """A state that the devices of a mesh share; in all of its arrays but a history, images come first."""
     return jax.tree.map(lambda x: meshes.spread(x, mesh, axis=1 if x.ndim == 5 else 0), state)
 

@@ -55,10 +55,10 @@ def guided_diffusion(
     Raises:
       UserError: an image or a setting cannot be used.
     """
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts = [prompt] * len(seeds) if isinstance(prompt, str) else list(prompt)
     good = len(seeds) > 0 and all(int(seed) == seed and int(seed) in SEEDS for seed in seeds)
     need(good, "seeds", seeds, "one or more whole numbers in 0..2^32 - 1")
-    need(len(prompts) in (1, len(seeds)), "prompt", prompt, f"one text, or {len(seeds)}, as seeds")
+    need(len(prompts) == len(seeds), "prompt", prompt, f"one text, or {len(seeds)}, as seeds")
     given = {"reference": reference, "content": content}
     found = {name: opened(x, name) for name, x in given.items() if x is not None}
     factors = ({"gram": 1.0} if "reference" in found else {}) if loss is None else dict(loss)

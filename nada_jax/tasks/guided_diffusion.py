@@ -159,8 +159,7 @@ def draw(
     mesh = meshes.make_mesh(settings.mesh, {"batch_size": size})
     model = settings.diffusion.load(settings.precision)
     side = settings.sampler.side(model)
-    read = {name: sources.read(item.path, side) for name, item in guides.items()}
-    shown = {name: images.square(image, side) for name, image in read.items()}
+    shown = {name: images.read(item.path, side) for name, item in guides.items()}
     prepared = sampling.prepare(
         model,
         settings.sampler,
@@ -174,11 +173,7 @@ def draw(
     # Of all images, so that one is drawn beside the same others whatever is done already: the same numbers, bit by bit.
     every = drawing.split(prepared, prompts, pictures, size)
     rest = [batch for batch in every if set(batch.pictures) & set(todo)]
-    memory = rest[0].drawing.memory(size) / 2**30
-    print(
-        f"{settings.diffusion.weights}: {len(todo)} images of {side} pixels, {size} at once in {memory:.2f} GiB",
-        flush=True,
-    )
+    print(f"{settings.diffusion.weights}: {len(todo)} images of {side} pixels", flush=True)
     if idle := meshes.idle(mesh, {"batch_size": size}):
         print(idle, flush=True)
     first = {
