@@ -69,7 +69,7 @@ SMALL = {
     ),
     "guided_diffusion": (
         {"diffusion.weights": "tiny", "sampler.steps": 1, "count": 1, "strip.columns": 0}
-        | {"guidance.layers": ("relu1_1",), "guidance.through": "estimate"},
+        | {"guidance.weight": 0.0},
         "images/*.png",
     ),
     "train_mapper": (

@@ -63,7 +63,10 @@ def guided_diffusion(
     found = {name: opened(x, name) for name, x in given.items() if x is not None}
     factors = ({"gram": 1.0} if "reference" in found else {}) if loss is None else dict(loss)
     need(set(factors) <= set(OBJECTIVES), "loss", factors, f"factors of {', '.join(OBJECTIVES)}")
-    wanted = DEFAULTS | {name: "given" for name in found} | guidance
+    said = {
+        name: x if isinstance(x, str) else "an image" for name, x in given.items() if name in found
+    }
+    wanted = DEFAULTS | said | guidance
     wanted |= {} if any(factors.values()) else {"weight": 0.0}
     wanted["loss"] = Loss(**dict.fromkeys(OBJECTIVES, 0.0) | factors)
     unknown = sorted(set(guidance) - set(DEFAULTS))
