@@ -33,11 +33,12 @@ RESULTS = ("images/*.png", "paths/*.png", GRID, PLOT, PAGE, TABLE, SNAPSHOT)
 FREE = "prompt", "seed", "count", "batch_size", "mesh", "overwrite"
 LISTING = ".txt"  # a prompt that ends so is a file of them
 COLUMNS = 8  # images in a row of the grid at most
+MOST = 64  # images in the grid at most, the first ones
 LINES = 10  # images in the plot of losses at most: matplotlib has as many colours
 
 
 class Strip(Section, name="strip"):
-    """The images that were predicted on the way; `config.strip`."""
+    """The images that are predicted on the way; `config.strip`."""
 
     columns: Annotated[int, Rule(lambda x: 0 <= x <= 100, "a whole number in 0..100")]
 
@@ -130,18 +131,18 @@ def plan(settings: Settings, prompts: list[str], guides: dict[str, Item]) -> lis
     count = len(prompts) * settings.count
     expected = f"at most {images.MOST:,} images in all, not {count:,}"
     need(count <= images.MOST, "count", settings.count, expected)
-    names: dict[str, str] = {}
-    for prompt in prompts:
-        name = words(prompt) or "prompt"
-        if (other := names.setdefault(name.casefold(), prompt)) != prompt:
+    names = {prompt: words(prompt) or "prompt" for prompt in prompts}
+    held: dict[str, str] = {}
+    for prompt, name in names.items():
+        if (other := held.setdefault(name.casefold(), prompt)) != prompt:  # as files are compared
             raise UserError(
                 f"the prompts {other!r} and {prompt!r} would both be called {name!r} in names of files; expected texts "
                 "that differ within their first 60 letters"
             )
     path, *parts = [item.path for item in guides.values()] or [None]
     return [
-        Picture(f"{words(prompt) or 'prompt'}_{seed:04d}", path, "", tuple(parts), prompt, seed)
-        for prompt in prompts
+        Picture(f"{name}_{seed:04d}", path, parts=tuple(parts), prompt=prompt, seed=seed)
+        for prompt, name in names.items()
         for seed in settings.seeds
     ]
 
@@ -213,7 +214,7 @@ def report(
     """Writes grid and plot of the images that are asked for, page and table of all in the workdir, and says where."""
     found = {row["image"]: row for row in run.earlier_rows if "prompt" in row}
     rows = [found[picture.name] for picture in pictures]
-    drawn = np.stack([_read(run.path(row["files"][0])) for row in rows])
+    drawn = np.stack([_read(run.path(row["files"][0])) for row in rows[:MOST]])
     grid = run.write_images(GRID, drawn, min(settings.count, COLUMNS))
     panels: dict[str, dict[str, list]] = {}
     for row in rows[:LINES]:
@@ -242,22 +243,21 @@ def _read(path: Path) -> np.ndarray:
 
 def _shown(run: ImageRun, rows: list[dict[str, Any]]) -> dict[str, Path]:
     """Images of the page by their labels."""
-    return {
-        ", ".join(
-            [f"seed {row['seed']}", *(f"{k} {x:.3g}" for k, x in row["measures"].items())]
-        ): run.path(row["files"][0])
-        for row in rows
-    }
+    shown = {}
+    for row in rows:
+        figures = [f"{name} {x}" for name, x in _figures(row).items()]
+        shown[", ".join([f"seed {row['seed']}", *figures])] = run.path(row["files"][0])
+    return shown
 
 
 def _line(row: dict[str, Any]) -> dict[str, str]:
     """A line of the table."""
     facts = {"prompt": row["prompt"], "seed": str(row["seed"])}
-    return (
-        facts
-        | {k: f"{x:.3g}" for k, x in row["measures"].items()}
-        | {"seconds": str(row["seconds"])}
-    )
+    return facts | _figures(row) | {"seconds": str(row["seconds"])}
+
+
+def _figures(row: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{x:.3g}" for name, x in row["measures"].items()}
 
 
 def _said(rows: list[dict[str, Any]], guides: dict[str, Item]) -> list[str]:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from configs import guided_diffusion as configs
+from nada_jax.diffusion import sampling
 from nada_jax.diffusion.objectives import Guide
 from nada_jax.diffusion.sampling import Drawing
 from nada_jax.models import diffusion
@@ -66,11 +67,12 @@ def drawing(model: Diffusion, settings: Settings, plain: bool, batch: int) -> Dr
 
 
 def measure(model: Diffusion, settings: Settings, plain: bool, batch: int) -> tuple[float, float]:
-    """GiB of the arguments of a step, and of all else."""
+    """GiB of the arguments of a step, as far as it uses them, and of what it needs besides."""
     made = drawing(model, settings, plain, batch)
     state = jax.eval_shape(lambda: made.start(range(batch)))
-    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made)) / 2**30
-    return held, made.memory(state) / 2**30 - held
+    used = sampling._advance.lower(made, made.times.chunk(0, 1), state).compile().memory_analysis()
+    more = used.temp_size_in_bytes + used.output_size_in_bytes
+    return used.argument_size_in_bytes / 2**30, more / 2**30
 
 
 def main(arguments: list[str] | None = None) -> None:
