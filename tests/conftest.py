@@ -42,11 +42,15 @@ import jax
 import numpy as np
 import pytest
 
-from nada_jax import files
+from nada_jax import files, trees
 from nada_jax.devices import compilation
+from nada_jax.models import diffusion
+from nada_jax.models.diffusion import Diffusion
 from nada_jax.models.irse import Irse50, Irse50Architecture
 from nada_jax.models.stylegan2 import Architecture, Generator
+from nada_jax.models.tokenizer import load_tokenizer
 from nada_jax.models.vgg import BLOCKS, Vgg, VggArchitecture
+from nada_jax.weights import diffusers
 from nada_jax.weights.loading import load_clip
 from nada_jax.weights.native import model_from_arrays, save_model
 from nada_jax.weights.registry import ASSETS
@@ -211,6 +215,44 @@ def tiny_clip(tmp_path_factory):
     deep = re.compile(r"\.layers\.[1-9]")
     kept = {path: x for path, x in arrays.items() if not deep.search(path)}
     files.write_safetensors(directory / "model.safetensors", kept, metadata)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_diffusion():
+    """A diffusion model with random weights: 32 pixels, latents 8 x 8 x 4, the vocabulary of avatar-p16."""
+    source = ASSETS / "clip-avatar-p16"
+    text = json.loads((source / "config.json").read_text())["text_config"]
+    config = diffusion.canonical({
+        "unet": {
+            "sample_size": 8, "block_out_channels": [32, 32], "layers_per_block": 1, "attention_head_dim": 2,
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "cross_attention_dim": 128,
+        },
+        "vae": {
+            "block_out_channels": [8, 8, 8], "norm_num_groups": 4, "scaling_factor": 0.5,
+            "down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3,
+        },
+        "text_encoder": text | {"num_hidden_layers": 1},
+        "scheduler": {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
+    })  # fmt: skip
+    random, params = np.random.default_rng(0), {}
+    for part, shapes in diffusion.param_shapes(config).items():
+        flat = {}
+        for path, shape in shapes.items():
+            x = random.standard_normal(shape, np.float32)
+            x *= 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5
+            flat[path] = x + 1 if path.endswith("scale") else x
+        params[part] = trees.unflatten(flat)
+    tokenizer = load_tokenizer(source, text["vocab_size"])
+    return Diffusion(params, config, tokenizer, tokenizer.end, "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_diffusion_directory(tiny_diffusion, tmp_path_factory):
+    """`tiny_diffusion` in diffusers' layout."""
+    directory = tmp_path_factory.mktemp("diffusion")
+    diffusers.write(tiny_diffusion, directory, ASSETS / "clip-avatar-p16", half=False)
     return directory
 
 

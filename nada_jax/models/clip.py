@@ -5,7 +5,6 @@ The networks are Hugging Face's Flax ones; `transformers` is imported here, in `
 """
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,14 +20,12 @@ from nada_jax.models import clip_network, preprocessing, resampling
 from nada_jax.models.clip_network import canonical, network, param_shapes
 from nada_jax.models.ops import check_images
 from nada_jax.models.preprocessing import MEAN, STD
-from nada_jax.models.tokenizer import Tokenizer, load_tokenizer
+from nada_jax.models.tokenizer import Tokenizer, load_tokenizer, tokenize
 from nada_jax.settings import PRECISIONS, need
 
 # Texts are embedded in batches of these sizes only, so that a clip compiles at most twice.
 TEXT_BATCHES = (8, 80)
 EPS = 1e-12  # of a squared length; a feature of zeros has a finite gradient
-# (clip, what is left of a text) of all warnings: texts are embedded again.
-_said: set[tuple[str, str]] = set()
 OLD_EOS = 2  # Hugging Face's former default of eos_token_id, which means "the highest id"
 
 
@@ -154,31 +151,10 @@ class Clip:
         Raises:
           UserError: there are no texts, or one of them is blank or of another type.
         """
-        listed = isinstance(texts, Sequence) and not isinstance(texts, str | bytes)
-        if not listed or not texts or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"expected a list of texts for clip {self.name!r}, got {texts!r}")
-        # Any padding would do: the network attends backwards only, and is read out at the end token.
-        ids = np.zeros((len(texts), self.context), np.int32)
-        cut = []
+        ids = tokenize(self.tokenizer, texts, self.context, f"clip {self.name!r}")
         for row, text in zip(ids, texts, strict=True):
-            tokens = self.tokenizer.encode(text)
-            if not tokens:  # nothing but blanks and control characters
+            if row[1] == self.tokenizer.end:  # nothing but blanks and control characters
                 raise UserError(f"cannot embed a blank text {text!r} with clip {self.name!r}")
-            kept = tokens[: self.context - 2]
-            if len(kept) < len(tokens):
-                left = self.tokenizer.decode(kept).strip()
-                if (self.name, left) not in _said:
-                    _said.add((self.name, left))
-                    cut.append((len(tokens) + 2, left))
-            row[: len(kept) + 2] = [self.tokenizer.start, *kept, self.tokenizer.end]
-        if cut:
-            (length, kept), others = cut[0], len(cut) - 1
-            reads = f"clip {self.name!r} reads ({self.context})"
-            more = f", and {others} more like it" if others else ""
-            warnings.warn(
-                f'text of {length} tokens is longer than {reads}; kept: "{kept}"{more}',
-                stacklevel=3,
-            )
         return ids
 
 

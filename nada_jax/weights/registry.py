@@ -121,6 +121,11 @@ def embedded_clips() -> dict[str, Path]:
     return {path.name.removeprefix("clip-"): path for path in sorted(ASSETS.glob("clip-*"))}
 
 
+def embedded_diffusion() -> dict[str, Path]:
+    """The embedded diffusion models: name -> directory."""
+    return {path.parent.name: path.parent for path in sorted(ASSETS.glob("*/model_index.json"))}
+
+
 def cache() -> Path:
     """The user's directory for downloaded weights: $NADA_JAX_CACHE or ~/.cache/nada_jax."""
     return Path(os.environ.get("NADA_JAX_CACHE", "~/.cache/nada_jax")).expanduser()
