@@ -185,7 +185,9 @@ def _read_within(section: type[Section], config: Mapping[str, Any], field: str) 
     try:
         return section.read(config)
     except UserError as error:
-        raise error if section.name == field else UserError(f"{field}.{error}") from error
+        # Of a section within another one, the name has both: "guidance.loss" is the field "loss".
+        named = section.name.rpartition(".")[2] == field
+        raise error if named else UserError(f"{field}.{error}") from error
 
 
 def _has_type(value: Any, hint: Any) -> bool:

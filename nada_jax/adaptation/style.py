@@ -10,7 +10,7 @@ import numpy as np
 
 from nada_jax import images
 from nada_jax.errors import UserError
-from nada_jax.losses.style import EPS, KINDS
+from nada_jax.losses.style import KINDS, relative, with_length
 from nada_jax.models.vgg import Vgg
 from nada_jax.runs import items
 from nada_jax.settings import Rule, Section, one_of
@@ -89,10 +89,7 @@ class StyleTarget:
         found = (describe(vgg, images.read(item.path, section.side)[None]) for item in listed)
         total = functools.reduce(functools.partial(jax.tree.map, jnp.add), found)
         mean = jax.tree.map(lambda x: x / len(listed), total)
-        style = {layer: KINDS[section.kind].target(x) for layer, x in mean.items()}
-        nothing = jax.tree.map(jnp.zeros_like, style)
-        # Where all features of the style images are 0, as constant ones may be, their length is.
-        lengths = jax.tree.map(lambda x: jnp.maximum(x, EPS), objective.distance(nothing, style))
+        style, lengths = with_length(section.kind, mean)
         return cls(vgg, style, lengths, section)
 
     def loss(self, source: jax.Array, adapted: jax.Array) -> jax.Array:
@@ -100,5 +97,6 @@ class StyleTarget:
         b, _, _, c = adapted.shape
         seen = jax.image.resize(adapted, (b, self.section.size, self.section.size, c), "cubic")
         objective = self.section.objective
-        apart = objective.distance(objective.describe(self.vgg, seen), self.style)
-        return sum(apart[layer] / self.lengths[layer] for layer in apart) / len(apart)
+        return relative(
+            self.section.kind, objective.describe(self.vgg, seen), self.style, self.lengths
+        )

@@ -308,3 +308,40 @@ KINDS = {
         second_sums, gaussian, with_root, wasserstein, "Wasserstein-2 distance of feature Gaussians"
     ),
 }
+
+
+def with_length(
+    kind: str, found: dict[str, Statistics]
+) -> tuple[dict[str, Statistics], Statistics]:
+    """What `relative` compares styles with.
+
+    Args:
+      kind: a key of `KINDS`.
+      found: layer -> statistics, [r, ...].
+
+    Returns:
+      Layer -> statistics with what the kind's distance needs of a target; and layer -> their distance from those of
+      features that are 0, [r].
+    """
+    target = {layer: KINDS[kind].target(x) for layer, x in found.items()}
+    nothing = jax.tree.map(jnp.zeros_like, target)
+    lengths = {layer: KINDS[kind].distance(nothing[layer], x) for layer, x in target.items()}
+    # Where all features are 0, as those of a constant image may be, their length is.
+    return target, jax.tree.map(lambda x: jnp.maximum(x, EPS), lengths)
+
+
+def relative(
+    kind: str,
+    found: dict[str, Statistics],
+    target: dict[str, Statistics],
+    lengths: dict[str, jax.Array],
+) -> jax.Array:
+    """Distance of styles from a target as a share of its length, the mean over layers, [b]: 1 where nothing is seen.
+
+    Args:
+      kind: a key of `KINDS`.
+      found: layer -> statistics, [b, ...].
+      target, lengths: of `with_length`, [1 or b, ...].
+    """
+    apart = {layer: KINDS[kind].distance(x, target[layer]) for layer, x in found.items()}
+    return sum(apart[layer] / lengths[layer] for layer in apart) / len(apart)
