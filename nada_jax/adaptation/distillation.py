@@ -11,6 +11,7 @@ from nada_jax.adaptation.steering import Text
 from nada_jax.errors import UserError
 from nada_jax.losses.distillation import distillation
 from nada_jax.models.diffusion import Diffusion
+from nada_jax.models.noise import noisy
 from nada_jax.settings import Number, Rule, Section, one_of
 from nada_jax.weights import loading
 
@@ -97,9 +98,9 @@ class Distillation:
             seen, texts = [latents, model.encode(self._fitted(source))], [target, before]
         estimates = self._estimate(seen, texts, noise, t, alphas[t])
         # The same noise and time for both: what the model gets wrong about either image cancels.
-        baseline = estimates[1] if section.baseline == "source" else noise
+        baseline = estimates[:, 1] if section.baseline == "source" else noise
         weight = WEIGHTINGS[section.weighting](alphas[t])
-        return distillation(latents, estimates[0] - baseline, weight)
+        return distillation(latents, estimates[:, 0] - baseline, weight)
 
     def _estimate(
         self,
@@ -109,19 +110,17 @@ class Distillation:
         t: jax.Array,
         alpha: jax.Array,
     ) -> jax.Array:
-        """The noise in batches of latents by classifier-free guidance, [batches, b, h, w, c], by one call."""
-        n, b = len(seen), len(noise)
-        alpha = alpha[:, None, None, None]
+        """The noise in n batches of latents, each guided by a text of its own, [b, n, h, w, c], by one call."""
+        n, (b, *shape) = len(seen), noise.shape
         # The denoiser is not differentiated: the loss would not use it.
-        clean = jax.lax.stop_gradient(jnp.stack(seen))
-        noised = jnp.sqrt(alpha) * clean + jnp.sqrt(1 - alpha) * noise  # [n, b, h, w, c]
+        clean = jax.lax.stop_gradient(jnp.stack(seen, axis=1))
+        x = noisy(clean, noise[:, None], alpha[:, None, None, None, None])
+        # What belongs to an image lies side by side, so that several devices which share the batch keep their images.
+        x = jnp.concatenate([x, x], axis=1).reshape(-1, *shape)
         context = jnp.stack([*[self.contexts[0]] * n, *texts])  # [2n, l, d]
-        found = self.diffusion.estimate(
-            jnp.tile(noised, (2, 1, 1, 1, 1)).reshape(2 * n * b, *noise.shape[1:]),
-            jnp.tile(t, 2 * n),
-            jnp.repeat(context, b, axis=0),
-        )
-        without, given = found.reshape(2, n, *noise.shape)
+        context = jnp.broadcast_to(context, (b, *context.shape)).reshape(-1, *context.shape[1:])
+        found = self.diffusion.estimate(x, jnp.repeat(t, 2 * n), context)
+        without, given = jnp.moveaxis(found.reshape(b, 2, n, *shape), 1, 0)
         return without + self.section.scale * (given - without)
 
     def _fitted(self, images: jax.Array) -> jax.Array:
