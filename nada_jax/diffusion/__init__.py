@@ -1,1 +1,4 @@
-"""Drawing by a diffusion model: samplers, guidance by a loss of what is about to be drawn, and what tasks call."""
+"""Latent diffusion: samplers, guidance by losses of the predicted image, and training.
+
+Import from `samplers`, `guidance`, `objectives`, `sampling`, `settings`, `captions` and `training`.
+"""

@@ -65,10 +65,10 @@ def change(copy, file, **fields):
     [
         ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type='text_time'"),
         ("unet/config.json", {"in_channels": 9}, "inpainting"),
-        ("unet/config.json", {"block_out_channels": [32, 40]}, "multiples of 32"),
+        ("unet/config.json", {"block_out_channels": [40]}, "multiples of 32"),
         ("unet/config.json", {"layers_per_block": 10**9}, "layers_per_block=1000000000"),
         ("unet/config.json", {"cross_attention_dim": 768}, "hidden_size=128"),
-        ("unet/config.json", {"down_block_types": ["DownBlock2D"]}, "one entry a block"),
+        ("unet/config.json", {"down_block_types": ["DownBlock2D"] * 2}, "one entry a block"),
         ("vae/config.json", {"scaling_factor": 0}, "scaling_factor=0"),
         ("text_encoder/config.json", {"model_type": "t5"}, "'t5'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "prediction is 'sample'"),
