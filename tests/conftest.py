@@ -42,7 +42,7 @@ import jax
 import numpy as np
 import pytest
 
-from nada_jax import files, trees
+from nada_jax import files
 from nada_jax.devices import compilation
 from nada_jax.models import diffusion
 from nada_jax.models.diffusion import Diffusion
@@ -236,14 +236,11 @@ def tiny_diffusion():
         "text_encoder": text | {"num_hidden_layers": 1},
         "scheduler": {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
     })  # fmt: skip
-    random, params = np.random.default_rng(0), {}
-    for part, shapes in diffusion.param_shapes(config).items():
-        flat = {}
-        for path, shape in shapes.items():
-            x = random.standard_normal(shape, np.float32)
-            x *= 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5
-            flat[path] = x + 1 if path.endswith("scale") else x
-        params[part] = trees.unflatten(flat)
+    # Biases and scales, which begin as zeros and ones, have a part in what is computed, too.
+    random, params = np.random.default_rng(0), diffusion.init(config, jax.random.key(0))
+    params = jax.tree.map(
+        lambda x: x + np.float32(0.1) * random.standard_normal(x.shape, "f"), params
+    )
     tokenizer = load_tokenizer(source, text["vocab_size"])
     return Diffusion(params, config, tokenizer, tokenizer.end, "tiny")
 

@@ -180,7 +180,7 @@ def make_model(settings: Settings, key: jax.Array) -> Diffusion:
     config = diffusion.canonical(
         training.describe(settings.vae, settings.unet, settings.size, text)
     )
-    params = jax.jit(functools.partial(diffusion.init, config))(key)
+    params = diffusion.init(config, key)
     params |= {"text_encoder": {"text_model": clip.params["text_model"]}}
     return Diffusion(
         params, config, clip.tokenizer, clip.tokenizer.end, "diffusion", settings.precision
