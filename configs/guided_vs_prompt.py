@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.free = 0.2  # share of the steps, at the start, that nothing guides in the way "late"
     config.judge = "avatar-p8"  # the CLIP that measures; it has to take no part in the drawing
     config.count = 8  # images of each way, of seeds that count up
-    config.batch_size = 8
+    config.batch_size = 4
 
     transfer = style_transfer.get_config()  # explained there, too
     config.transfer = ConfigDict()  # the way "transfer": of the images that the prompt gives

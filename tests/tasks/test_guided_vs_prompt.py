@@ -28,7 +28,7 @@ def make(tiny_diffusion_directory, narrow_networks, tiny_clip):
         small = {
             "diffusion.weights": str(tiny_diffusion_directory), "guidance.vgg": str(narrow_networks["vgg"]),
             "guidance.layers": ("relu1_1", "relu2_1"), "transfer.loss.style_layers": ("relu1_1", "relu2_1"),
-            "transfer.loss.content_layers": ("relu2_1",), "transfer.scales.smallest": 32,
+            "transfer.loss.content_layers": ("relu2_1",), "transfer.scales.smallest": 16,
             "transfer.scales.first_steps": 3, "sampler.steps": 5, "judge": str(tiny_clip), "count": 2,
             "guidance.through": "estimate", "ways": WAYS,
         }  # fmt: skip
@@ -54,7 +54,7 @@ def test_every_way_draws_every_seed_and_each_differs(finished):
     found = rows(finished)
     assert set(found) == {f"{way}_{seed:04d}" for way in WAYS for seed in (0, 1)}
     drawn = [np.asarray(Image.open(finished / row["files"][0])) for row in found.values()]
-    assert {x.shape for x in drawn} == {(32, 32, 3)}
+    assert {x.shape for x in drawn} == {(16, 16, 3)}
     assert len({x.tobytes() for x in drawn}) == len(found)
 
 
