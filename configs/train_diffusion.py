@@ -4,7 +4,7 @@
     python main.py --config=configs/train_diffusion.py:long --config.data=FOLDER   # a day on a GPU: larger and better
 
 FOLDER has images, and either metadata.jsonl (lines with file_name and text) or a .txt of captions beside each image. It
-needs requirements-diffusion.txt.
+needs `pip install -r requirements-diffusion.txt`.
 
 Expected: model/, a directory in diffusers' layout, for `diffusion.weights`, and samples/step_*.png, in which portraits
 follow their prompts ever better. The embedded avatar-diffusion was trained so, on 8,000 portraits, within an hour on two
@@ -27,14 +27,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.size = 64  # side in pixels that images are brought to
     config.mirror = True  # also show every image mirrored; not where captions say left and right
     config.precision = "float32"  # UNet and text encoder compute in float32 or bfloat16
-    config.steps = (
-        5500  # optimiser steps of the whole run, those of the VAE and resumed ones included
-    )
+    config.steps = 6000  # optimiser steps of the whole run, with those of the VAE and resumed ones
     config.batch_size = 32  # images per step of the UNet
     config.ema = 100.0  # half-life in steps of an average of the weights, the result; 0: none
 
     config.checkpoint_every = 500  # steps between checkpoints; one is always written at the end
-    config.sample_every = 250  # steps between sample grids
+    config.sample_every = 500  # steps between sample grids
     config.log_every = 20  # steps between progress lines, and between checks of the loss
     config.resume = True  # continue from the workdir's last checkpoint
     config.overwrite = False  # delete an earlier run in the workdir and start anew
@@ -44,7 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.vae.widths = (16, 32, 64)  # channels of its blocks; each one more halves the latents
     config.vae.layers = 1  # residual blocks of each
     config.vae.channels = 4  # of latents
-    config.vae.steps = 900  # first steps of the run
+    config.vae.steps = 1800  # first steps of the run
     config.vae.batch_size = 16  # images per step
     config.vae.lr = 0.002  # of Adam, down to 0 as a cosine
     config.vae.kl = (
@@ -65,7 +63,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.lr = 0.001
     config.optimizer.betas = (0.9, 0.99)
     config.optimizer.warmup = 100  # steps over which updates grow to full length
-    config.optimizer.decay = 4500  # steps after these over which they shrink to 0, as a cosine
+    config.optimizer.decay = 4100  # steps after these over which they shrink to 0, as a cosine
     config.optimizer.clip = 1.0  # largest norm of the gradient
 
     config.samples = ConfigDict()  # of the grids

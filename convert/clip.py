@@ -9,7 +9,6 @@ A native directory is what `FlaxCLIPModel.save_pretrained` writes, with the toke
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert import clip_config, open_clip, rules
+from convert import clip_config, directories, open_clip, rules
 from convert.clip_config import ACTIVATIONS
 from convert.clip_tables import HUGGINGFACE, OPENAI
 from convert.rules import Match
@@ -138,8 +137,7 @@ def convert(
       UserError: the source does not fit, or the destination holds something already; then nothing
         is written.
     """
-    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
-        raise UserError(f"{destination} exists already; give a new or an empty directory")
+    directories.check_new(destination)
     if not source.exists():
         raise UserError(f"{source} does not exist")
     if source.is_dir() and (activation or config):
@@ -151,10 +149,8 @@ def convert(
             params, matches = load_torch_directory(source)
         else:
             params, *contents, matches = load_file(source, activation, config)
-    try:
-        _write(params, contents, source, destination)
-    except OSError as error:
-        raise UserError(f"cannot write {destination}: {error.strerror}") from error
+    with directories.staged(destination) as directory:
+        _write(params, contents, source, directory)
     return matches
 
 
@@ -205,25 +201,17 @@ def _write(
     params: rules.Arrays,
     contents: Sequence[Mapping[str, Any]] | None,
     source: Path,
-    destination: Path,
+    directory: Path,
 ) -> None:
-    """Writes the directory; without contents of its files, all but the weights are copied."""
-    # Written beside the destination and renamed, so that a failure leaves no half of a directory.
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".clip-", dir=destination.parent) as temporary:
-        staged = Path(temporary) / "clip"
-        staged.mkdir()
-        files.write_safetensors(staged / "model.safetensors", params, {"format": "flax"})
-        if contents is None:
-            for name in COPIED:
-                if (source / name).is_file():
-                    shutil.copyfile(source / name, staged / name)
-        else:
-            for name, content in zip(
-                ("config.json", preprocessing.FILES[0]), contents, strict=True
-            ):
-                (staged / name).write_text(json.dumps(content, indent=1) + "\n")
-        staged.replace(destination)
+    """Fills the directory; without contents of its files, all but the weights are copied."""
+    files.write_safetensors(directory / "model.safetensors", params, {"format": "flax"})
+    if contents is None:
+        for name in COPIED:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, directory / name)
+    else:
+        for name, content in zip(("config.json", preprocessing.FILES[0]), contents, strict=True):
+            (directory / name).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _flat(content: Any, path: Path) -> dict[str, np.ndarray]:

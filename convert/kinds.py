@@ -223,6 +223,16 @@ ROWS = (
         ),
     ),
     Kind(
+        name="diffusion",
+        native="",
+        reads=(".safetensors", ".ckpt"),
+        convert=_directory,
+        examples=(
+            ("v1-5-pruned-emaonly.safetensors sd15", "Stable Diffusion 1 -> diffusers' layout"),
+            ("stable-diffusion-v1-4 sd14", "diffusers' directory with .bin files -> safetensors"),
+        ),
+    ),
+    Kind(
         name="encoder",
         native="encoder",
         reads=(".pt", ".pth"),

@@ -18,7 +18,7 @@ FLOORS = (
     "devices",
     "runs",
     "adaptation",
-    "performance portraits transfers web",
+    "guided performance portraits transfers web",
     "tasks",
 )
 GROUND = set(FLOORS[0].split())  # these few know each other

@@ -24,6 +24,8 @@ WRAPPERS = re.compile(
     r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of PyTorch's magic number
+# A class that checkpoints of PyTorch Lightning name, as those of Stable Diffusion: it is the key of what it kept.
+CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
 LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages that follow
 
 
@@ -86,8 +88,10 @@ def load(path: str | os.PathLike) -> Any:
     torch = import_torch()
     try:
         _scan(path, zipped)
-        # rosinality keeps the options of its training as a Namespace, which PyTorch refuses by itself.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        # rosinality keeps the options of its training as a Namespace, which PyTorch refuses by itself; any class that
+        # does nothing stands for Lightning's.
+        known = [argparse.Namespace, (_Nothing, CALLBACK)]
+        with torch.serialization.safe_globals(known), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what matters is raised
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except MemoryError:
@@ -232,6 +236,10 @@ def _reason(path: Path, error: Exception) -> str:
             "else could run code; save its state dict instead: torch.save(model.state_dict(), FILE)"
         )
     return "it is cut short, damaged, or not a PyTorch checkpoint"
+
+
+class _Nothing:
+    """Stands for a class of another package."""
 
 
 class _ToNumpy:

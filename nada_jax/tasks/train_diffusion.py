@@ -14,14 +14,15 @@ from ml_collections import ConfigDict
 from nada_jax import batches, images
 from nada_jax.adaptation.freezing.optimizer import Optimizer
 from nada_jax.adaptation.freezing.strategy import ALWAYS
-from nada_jax.diffusion import captions, training
+from nada_jax.diffusion import captions, sampling, training
 from nada_jax.diffusion.captions import Captioned
+from nada_jax.diffusion.settings import Sampling, Scale
 from nada_jax.diffusion.training import Autoencoder, State, Unet
 from nada_jax.models import diffusion
 from nada_jax.models.diffusion import Diffusion
 from nada_jax.runs import plots
 from nada_jax.runs.training import Schedule, TrainingRun
-from nada_jax.settings import Count, NonNegative, Precision, Rule, Section, Seed
+from nada_jax.settings import SEEDS, Count, NonNegative, Precision, Rule, Section, Seed
 from nada_jax.weights import diffusers, finding, loading
 
 # Fields that a resumed run may change: they do not alter what a step computes.
@@ -43,8 +44,13 @@ class Samples(Section, name="samples"):
 
     prompts: Annotated[tuple[str, ...], TEXTS]
     steps: Count
-    scale: NonNegative
+    scale: Scale
     seed: Seed
+
+    @property
+    def sampling(self) -> Sampling:
+        """How they are drawn."""
+        return Sampling(method="ddim", steps=self.steps, scale=self.scale, eta=0.0, size=0)
 
 
 class Settings(Schedule):
@@ -222,41 +228,19 @@ def draw(run: TrainingRun, settings: Settings, model: Diffusion, data: Captioned
         again = np.asarray(_reconstruct(model, pixels))
         rows = np.concatenate([pixels, again])
     else:
-        context = model.embed_texts(["", *samples.prompts])
-        noise = jax.random.normal(
-            jax.random.key(samples.seed), (len(samples.prompts), *model_shape(model))
+        drawing = sampling.prepare(
+            model, samples.sampling, None, samples.prompts, chunk=samples.steps
         )
-        rows = np.asarray(_draw(model, noise, context, samples.steps, samples.scale))
+        seeds = [(samples.seed + i) % len(SEEDS) for i in range(len(samples.prompts))]
+        state, _ = drawing.advance(drawing.start(seeds), 0)
+        rows = np.asarray(drawing.decode(state.carry.x))
     write = functools.partial(images.save_grid, rows, len(samples.prompts))
     run.draw(grid(run.step), write)
-
-
-def model_shape(model: Diffusion) -> tuple[int, int, int]:
-    """Shape of the latents of an image."""
-    side = model.size // model.factor
-    return side, side, model.channels
 
 
 @jax.jit
 def _reconstruct(model: Diffusion, pixels: jax.Array) -> jax.Array:
     return model.decode(model.encode(pixels))
-
-
-@functools.partial(jax.jit, static_argnames="steps")
-def _draw(model, x, context, steps, scale):
-    alphas = jnp.asarray(model.schedule.alphas, jnp.float32)
-    times = jnp.arange(steps)[::-1] * (len(alphas) // steps) + 1
-    both = jnp.concatenate([jnp.broadcast_to(context[:1], context[1:].shape), context[1:]])
-
-    def body(x, t):
-        plain, told = jnp.split(model.estimate(jnp.concatenate([x, x]), t, both), 2)
-        eps = plain + scale * (told - plain)
-        a, b = alphas[t], alphas[jnp.maximum(t - len(alphas) // steps, 0)]
-        clean = (x - jnp.sqrt(1 - a) * eps) / jnp.sqrt(a)
-        return jnp.sqrt(b) * clean + jnp.sqrt(1 - b) * eps, None
-
-    x, _ = jax.lax.scan(body, x, times)
-    return model.decode(x)
 
 
 def grid(step: int) -> str:

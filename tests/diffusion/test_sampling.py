@@ -129,4 +129,4 @@ def test_a_network_is_guided_through_and_its_memory_known(
     assert images.shape == (2, 16, 16, 3) and np.isfinite(images).all()
     assert np.isfinite(losses["mean_variance"]).all()
     weights = sum(x.nbytes for x in jax.tree.leaves(tiny_diffusion.params["unet"]))
-    assert drawing.memory(2) > weights
+    assert drawing.memory(drawing.start(range(2))) > weights
