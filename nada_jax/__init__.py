@@ -25,6 +25,7 @@ _HOMES = {
     "StyleDelta": "models.style_delta",
     "Vgg": "models.vgg",
     "align": "photos.align",
+    "guided_diffusion": "guided.single",
     "interpolate": "models.blending",
     "load_clip": "weights.loading",
     "load_diffusion": "weights.loading",

@@ -1,8 +1,10 @@
-"""Nested dictionaries of arrays as flat tables, and back."""
+"""Trees of arrays as flat tables, and back."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -38,6 +40,17 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return tree
+
+
+def enumerated(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree of any kind by their place in it: {"state_000": x, ...}, as a snapshot holds them."""
+    return {f"state_{i:03d}": x for i, x in enumerate(jax.tree.leaves(tree))}
+
+
+def restored(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """A tree of the structure of another with the arrays of `enumerated`."""
+    leaves = [jnp.asarray(arrays[name]) for name in enumerated(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def misfits(

@@ -67,6 +67,11 @@ SMALL = {
         | {"scales.smallest": 16, "scales.first_steps": 1},
         "result.png",
     ),
+    "guided_diffusion": (
+        {"diffusion.weights": "tiny", "sampler.steps": 1, "count": 1, "strip.columns": 0}
+        | {"guidance.weight": 0.0},
+        "images/*.png",
+    ),
     "train_mapper": (
         {"steps": 1, "batch_size": 1, "samples.count": 1, "judge": ""},
         "mapper.safetensors",
@@ -101,7 +106,7 @@ def test_fields_are_those_that_the_task_reads(name):
 @pytest.mark.parametrize(
     "name", [name for name in CONFIGS if name != "scaling" and not name.startswith("nada_")]
 )
-def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip):
+def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip, tiny_diffusion_directory):
     config, task = load(name)
     fields, result = SMALL[config.task]
     for prefix in ("", "adapt."):  # where it is a config of an adaptation, or holds one
@@ -116,6 +121,8 @@ def test_every_config_starts(name, tmp_path, tiny_file, tiny_clip):
         models |= {"clip.model": str(tiny_clip)}
         known = trees.flatten(config.to_dict())
         fields = fields | {field: value for field, value in models.items() if field in known}
+    if fields.get("diffusion.weights") == "tiny":
+        fields = fields | {"diffusion.weights": str(tiny_diffusion_directory)}
     config.update_from_flattened_dict(fields)
     assert task.run(config, tmp_path) == 0
     assert list(tmp_path.glob(result))

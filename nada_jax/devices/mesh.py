@@ -152,6 +152,13 @@ def jit_step(step: Callable[..., Any], state: Any, mesh: Mesh | None) -> Callabl
     return jax.jit(step, donate_argnums=0, out_shardings=shardings)
 
 
+def spread(x: jax.Array, mesh: Mesh | None, axis: int = 0) -> jax.Array:
+    """Outside of jit: splits one axis over all devices. Without a mesh, x as it is."""
+    if mesh is None:
+        return x
+    return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*[None] * axis, (DATA, FSDP))))
+
+
 def split_batch(x: jax.Array, mesh: Mesh | None) -> jax.Array:
     """Within jit: splits the first axis over all devices. Without a mesh, x as it is."""
     if mesh is None:

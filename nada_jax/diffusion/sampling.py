@@ -111,9 +111,8 @@ class Drawing:
         """Latents [n, h, w, c] -> images [n, size, size, 3], about [-1, 1]; jitted inside."""
         return _decode(self.model, latents)
 
-    def memory(self, batch: int) -> int:
-        """Bytes that the program of `advance` needs on a device for a batch, by XLA; compiles it."""
-        state = jax.eval_shape(lambda: self.start(range(batch)))
+    def memory(self, state: State) -> int:
+        """Bytes that the program of `advance` needs on a device for such a state, by XLA; compiles it, once for both."""
         compiled = _advance.lower(*self._arguments(0), state, self.sampling.method).compile()
         used = compiled.memory_analysis()
         return used.temp_size_in_bytes + used.argument_size_in_bytes + used.output_size_in_bytes

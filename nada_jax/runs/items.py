@@ -43,6 +43,29 @@ class Item:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+@dataclasses.dataclass(frozen=True)
+class Mix(Item):
+    """A result made of several files; `path` is that of the content, if there is one.
+
+    Attributes:
+      parts: the other files.
+    """
+
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The content and the parts."""
+        return (*super().sources, *self.parts)
+
+    @property
+    def digest(self) -> str:
+        """Of the contents of all files."""
+        own = super().digest
+        others = [Item(path.stem, path).digest for path in self.parts]
+        return hashlib.sha256(" ".join([own, *others]).encode()).hexdigest()[:16]
+
+
 def listing(
     source: str, field: str = "images", endings: Collection[str] | None = None
 ) -> list[Item]:

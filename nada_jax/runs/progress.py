@@ -22,21 +22,28 @@ class Progress:
             form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]"
             self.bar = tqdm(total=total, initial=done, unit="step", bar_format=form)
 
-    def advance(self, steps: int, loss: float, ms: float) -> None:
-        """Reports `steps` more steps, with the last loss and the milliseconds of one step."""
+    def advance(self, steps: int, loss: float | None, ms: float) -> None:
+        """Reports `steps` more steps, with the last loss, where there is one, and the milliseconds of one step."""
         before, self.step = self.step, self.step + steps
+        said = [] if loss is None else [f"loss {loss:.4f}"]
+        said.append(f"{ms:.0f} ms/step")
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {loss:.4f}, {ms:.0f} ms/step", refresh=False)
+            self.bar.set_postfix_str(", ".join(said), refresh=False)
             self.bar.update(steps)
         elif self.silent:
             return
         elif self.step // self.every > before // self.every or self.step == self.total:
             left = (self.total - self.step) * ms / 1000
             print(
-                f"step {self.step}/{self.total}  loss {loss:.4f}  {ms:.0f} ms/step  "
-                f"{int(left // 60)}:{int(left % 60):02d} left",
+                f"step {self.step}/{self.total}  {'  '.join(said)}  {int(left // 60)}:{int(left % 60):02d} left",
                 flush=True,
             )
+
+    def skip(self, steps: int) -> None:
+        """Counts steps that an earlier run has taken."""
+        self.step += steps
+        if self.bar is not None:
+            self.bar.update(steps)
 
     def expect(self, total: int) -> None:
         """Sets the steps of the whole run anew, where they turn out to be more or fewer."""

@@ -81,7 +81,7 @@ def style_transfer(
       UserError: an image or a setting cannot be used.
     """
     several = isinstance(style, Sequence) and not isinstance(style, str)
-    styles = [_opened(x, "style") for x in (style if several else [style])]
+    styles = [opened(x, "style") for x in (style if several else [style])]
     need(bool(styles), "style", style, "at least one image")
     settings = Painting(
         size=size,
@@ -105,14 +105,14 @@ def style_transfer(
         optimizer=Optimizer(method=method, lr=lr, averaging=averaging),
     )
     vgg = loading.load_vgg(weights, field="weights")
-    begin = start if isinstance(start, str) and start in STARTS else _opened(start, "start")
+    begin = start if isinstance(start, str) and start in STARTS else opened(start, "start")
     row, sizes = prepare(
         vgg,
-        _opened(content, "content"),
+        opened(content, "content"),
         styles,
         settings,
         style_weight=style_weight,
-        masks=[_opened(x, "masks") for x in ([masks] if isinstance(masks, str) else masks)],
+        masks=[opened(x, "masks") for x in ([masks] if isinstance(masks, str) else masks)],
         start=begin,
     )
     objective, minimizer = make(settings)
@@ -208,8 +208,12 @@ def finished(image: np.ndarray, row: Row, settings: Painting) -> Image.Image:
     return Image.fromarray(images.to_uint8(mixed))
 
 
-def _opened(source: Source, what: str) -> Image.Image:
-    """An image as RGB; `what` is how messages call it."""
+def opened(source: Source, what: str) -> Image.Image:
+    """An image of any kind as RGB; `what` is how messages call it.
+
+    Raises:
+      UserError: it is no image.
+    """
     if isinstance(source, Image.Image):
         return images.from_pillow(source)
     if isinstance(source, str | os.PathLike):

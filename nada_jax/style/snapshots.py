@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from nada_jax.style.minimize import Minimizer, State
+from nada_jax import trees
+from nada_jax.style.minimize import Minimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ def fits(
         return jax.ShapeDtypeStruct((rows, size.height, size.width, 3), np.float32)
 
     state = jax.eval_shape(minimizer.begin, images(sizes[at]))
-    wanted = {f"state_{i:03d}": x for i, x in enumerate(jax.tree.leaves(state))}
+    wanted = trees.enumerated(state)
     wanted |= {f"found_{i}": images(size) for i, size in enumerate(sizes[:at])}
     losses = np.shape(snapshot.get("history"))
     good = len(losses) == 2 and losses[1] == 1 + rows
@@ -43,15 +43,3 @@ def fits(
             for name, x in wanted.items()
         )
     )
-
-
-def leaves(state: State) -> dict[str, np.ndarray]:
-    """The arrays of a state, by their place in it."""
-    return {f"state_{i:03d}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
-
-
-def restored(state: State, arrays: dict[str, np.ndarray]) -> State:
-    """A state of the structure of another with the arrays of `leaves`."""
-    leaves, structure = jax.tree.flatten(state)
-    restored = [arrays[f"state_{i:03d}"] for i in range(len(leaves))]
-    return jax.tree.unflatten(structure, [jnp.asarray(x) for x in restored])

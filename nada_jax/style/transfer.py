@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from nada_jax import images
+from nada_jax import images, trees
 from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
 from nada_jax.style import snapshots
@@ -169,7 +169,7 @@ def transfer(
         last = found[-1] if found else None
         state = minimizer.begin(_starts(rows, size, last, objective.wrap))
         if snapshot:
-            state, snapshot = snapshots.restored(state, snapshot), {}
+            state, snapshot = trees.restored(state, snapshot), {}
         context = _context(vgg, objective, rows, size, style_scale)
         # At least once: figures of a scale whose steps are all done are needed, too.
         first = True
@@ -192,7 +192,7 @@ def transfer(
                 def make(number: int = number, state: State = state) -> dict[str, np.ndarray]:
                     arrays = {f"found_{i}": x for i, x in enumerate(found)}
                     arrays |= {"scale": np.asarray(number), "history": np.stack(history)}
-                    return arrays | snapshots.leaves(state)
+                    return arrays | jax.device_get(trees.enumerated(state))
 
                 keep(make)
         found.append(np.asarray(result))

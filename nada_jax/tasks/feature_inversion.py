@@ -17,12 +17,13 @@ from nada_jax.models.vgg import Vgg
 from nada_jax.runs import plots
 from nada_jax.runs.items import Item
 from nada_jax.runs.per_image import ImageRun
+from nada_jax.runs.snapshots import SNAPSHOT
 from nada_jax.settings import Count, NonNegative, Rule, Section, Seed, need
 from nada_jax.style.objective import PIXEL, Objective
 from nada_jax.style.settings import Network, Optimizer, Side
 from nada_jax.style.transfer import Row, scaled, scales
 from nada_jax.transfers import drawing, sources
-from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
+from nada_jax.transfers.drawing import Drawn, Job
 from nada_jax.web import gallery
 
 MEMORY = "lower size or batch_size"  # for a lack of it

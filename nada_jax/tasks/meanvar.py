@@ -13,16 +13,16 @@ from nada_jax import images, tables
 from nada_jax.losses import style as losses
 from nada_jax.losses.style import KINDS
 from nada_jax.models.vgg import Vgg
-from nada_jax.runs.items import Item
+from nada_jax.runs.items import Item, Mix
 from nada_jax.runs.per_image import ImageRun
+from nada_jax.runs.snapshots import SNAPSHOT
 from nada_jax.settings import Count, Positive, Rule, Section, Seed
 from nada_jax.style import painting
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import Loss, Network, Optimizer, Painting, Scales, Side, Terms
 from nada_jax.transfers import drawing, sources
-from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
+from nada_jax.transfers.drawing import Drawn, Job
 from nada_jax.transfers.measures import Gauge
-from nada_jax.transfers.sources import Mix
 from nada_jax.web import gallery
 
 MEMORY = "lower size or batch_size, or set optimizer.method=adam"  # for a lack of it

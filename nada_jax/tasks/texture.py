@@ -13,13 +13,14 @@ from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
 from nada_jax.runs.items import Item
 from nada_jax.runs.per_image import ImageRun
+from nada_jax.runs.snapshots import SNAPSHOT
 from nada_jax.settings import Count, Positive, Rule, Section, Seed, need, one_of
 from nada_jax.style.minimize import Minimizer
 from nada_jax.style.objective import Objective
 from nada_jax.style.settings import SIDE, Network, Optimizer, Scales, Side, Style
 from nada_jax.style.transfer import Row, check_style, noise, scales
 from nada_jax.transfers import drawing, sources
-from nada_jax.transfers.drawing import SNAPSHOT, Drawn, Job
+from nada_jax.transfers.drawing import Drawn, Job
 from nada_jax.transfers.measures import Gauge
 from nada_jax.web import gallery
 

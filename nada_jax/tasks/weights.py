@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from nada_jax import files, tables
 from nada_jax.errors import UserError
 from nada_jax.runs.workdir import Run
 from nada_jax.settings import Section
-from nada_jax.weights import finding, loading, registry
+from nada_jax.weights import diffusers, finding, loading, registry
 
 # Any of them makes a directory in the cache of Hugging Face a CLIP that can be loaded.
 CLIP_WEIGHTS = ("flax_model.msgpack", "model.safetensors", "pytorch_model.bin")
+DIFFUSION_WEIGHTS = tuple(f"unet/{name}" for name in diffusers.WEIGHTS["unet"])  # likewise
 
 Row = dict[str, Any]
 
@@ -32,7 +34,7 @@ class Settings(Section):
 
     def check(self) -> None:
         """Only published weights can be fetched."""
-        known = [*registry.GENERATORS, *registry.VGGS, *registry.CLIPS]
+        known = [*registry.GENERATORS, *registry.VGGS, *registry.CLIPS, *registry.DIFFUSION]
         for name in self.names:
             if name not in known:
                 raise UserError(f"fetch names {name!r}; expected some of {', '.join(known)}")
@@ -63,19 +65,27 @@ def fetch(run: Run, settings: Settings) -> int:
     for name in settings.names:
         if name in registry.CLIPS:
             finding.find_clip(name)
+        elif name in registry.DIFFUSION:
+            finding.find_diffusion(name)
         elif name in registry.VGGS:
             loading.find_vgg(name)
         else:
             loading.find_generator(name)
 
-    kinds = {"generator": _generators(), "encoder": _encoders(), "vgg": _vggs(), "clip": _clips()}
+    kinds = {
+        "generator": _generators(),
+        "encoder": _encoders(),
+        "vgg": _vggs(),
+        "clip": _clips(),
+        "diffusion": _diffusion(),
+    }
     run.begin()  # only now: a name that cannot be fetched leaves no workdir behind
     file = run.write_json("weights.json", [row for rows in kinds.values() for row in rows])
     for title, rows in kinds.items():
         print(tables.plain([_cells(title, row) for row in rows]) + "\n")
     for name, meaning in registry.LICENSES.items():
         print(f"{name}: {meaning}")
-    print(f"cache: {registry.cache()}; CLIPs from the hub are in that of Hugging Face")
+    print(f"cache: {registry.cache()}; what is from the hub is in that of Hugging Face")
     print(f"list: {file}")
     return 0
 
@@ -133,22 +143,38 @@ def _vggs() -> list[Row]:
 
 def _clips() -> list[Row]:
     """One row a CLIP: those of the package, and those on the hub that the recipes use."""
-    import huggingface_hub  # a second that no other task needs
-
     rows = []
     for name, directory in registry.embedded_clips().items():
         row = _row(name, "cartoons", _image_size(directory), license="Apache-2.0")
         rows.append(row | _found("embedded", directory / "model.safetensors"))
-    for name, (size, megabytes) in registry.CLIPS.items():
-        url = f"https://huggingface.co/{name}"
-        row = _row(name, "any", size, megabytes=megabytes, license="MIT", url=url)
-        for file in CLIP_WEIGHTS:
-            path = huggingface_hub.try_to_load_from_cache(name, file)
-            if isinstance(path, str):
-                row |= _found("cached", Path(path))
-                break
-        rows.append(row)
-    return rows
+    return rows + [_on_the_hub(name, CLIP_WEIGHTS, "MIT") for name in registry.CLIPS]
+
+
+def _diffusion() -> list[Row]:
+    """One row a diffusion model: those of the package, and those on the hub that the recipes use."""
+    rows = []
+    for name, directory in registry.embedded_diffusion().items():
+        unet, vae = (files.read_json(directory / part / "config.json") for part in ("unet", "vae"))
+        size = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+        row = _row(name, "cartoon portraits", size, license="Apache-2.0")
+        held = sum(path.stat().st_size for path in directory.rglob("*.safetensors"))
+        rows.append(row | {"state": "embedded", "path": str(directory), "bytes": held})
+    names = registry.DIFFUSION
+    return rows + [_on_the_hub(name, DIFFUSION_WEIGHTS, "OpenRAIL-M") for name in names]
+
+
+def _on_the_hub(name: str, weights: Sequence[str], license: str) -> Row:
+    """The row of a model on the hub of Hugging Face, which is in its cache if one of some files is."""
+    import huggingface_hub  # a second that no other task needs
+
+    size, megabytes = (registry.CLIPS | registry.DIFFUSION)[name]
+    url = f"https://huggingface.co/{name}"
+    row = _row(name, "any", size, megabytes=megabytes, license=license, url=url)
+    for file in weights:
+        path = huggingface_hub.try_to_load_from_cache(name, file)
+        if isinstance(path, str):
+            return row | _found("cached", Path(path))
+    return row
 
 
 def _row(name: str, images: str, size: int, **known: Any) -> Row:

@@ -1,6 +1,7 @@
 """Many results by few programs: batches of equal sizes, with progress, and snapshots by which a run continues."""
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,23 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nada_jax import files
-from nada_jax.errors import UserError
 from nada_jax.models.vgg import Vgg
 from nada_jax.runs.items import Item
 from nada_jax.runs.per_image import ImageRun
 from nada_jax.runs.progress import Progress
-from nada_jax.runs.signals import EXIT, Signals
+from nada_jax.runs.snapshots import Snapshots
 from nada_jax.style.minimize import Minimizer
 from nada_jax.style.objective import Objective
 from nada_jax.style.transfer import Row, Scale, transfer
-
-SNAPSHOT = "unfinished.safetensors"  # in the workdir, of the batch that is at work
-SECONDS = 30  # between snapshots: writing one takes about a second at 1024 pixels
-
-
-class _Interrupted(Exception):
-    """A signal ended the run after a snapshot; its number is the argument."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,46 +83,15 @@ def draw(
     Raises:
       UserError: an image is too small for the layers.
     """
-    try:
-        _draw(run, vgg, jobs, write, batch_size, style_scale)
-    except _Interrupted as stopped:
-        print("stopped; the same command continues there", flush=True)
-        return EXIT + stopped.args[0]
-    return 0
-
-
-def _draw(
-    run: ImageRun,
-    vgg: Vgg,
-    jobs: Sequence[Job],
-    write: Callable[[Drawn], None],
-    batch_size: int,
-    style_scale: float,
-) -> None:
     chunks = list(_chunks(jobs, batch_size))
     total = sum(scale.steps for chunk in chunks for scale in chunk[0].scales)
-    signals = Signals()
-    with Progress(total, 0, every=50) as progress, signals:
+    with Snapshots(run) as snapshots, Progress(total, 0, every=50) as progress:
         for chunk in chunks:
-            began = saved = time.monotonic()
-            key = json.dumps([[job.item.name, job.item.digest] for job in chunk])
-            snapshot = _read_snapshot(run, key)
+            began = time.monotonic()
+            work = json.dumps([[job.item.name, job.item.digest] for job in chunk])
+            snapshot = snapshots.read(work)
             if snapshot:
                 progress.say("continuing where the earlier run was stopped")
-
-            def keep(make: Any, key: str = key) -> None:
-                nonlocal saved
-                ended = signals.agreed(True)
-                if ended or time.monotonic() - saved > SECONDS:
-                    arrays = make()
-                    run.write(
-                        SNAPSHOT,
-                        lambda path: files.write_safetensors(path, arrays, {"batch": key}),
-                    )
-                    saved = time.monotonic()
-                if ended:
-                    raise _Interrupted(ended)
-
             found = transfer(
                 vgg,
                 chunk[0].objective,
@@ -139,7 +100,7 @@ def _draw(
                 chunk[0].scales,
                 style_scale=style_scale,
                 snapshot=snapshot,
-                keep=keep,
+                keep=functools.partial(snapshots.keep, work),
                 report=progress.advance,
             )
             seconds = (time.monotonic() - began) / len(chunk)
@@ -147,7 +108,8 @@ def _draw(
                 figures = {name: float(x[i]) for name, x in found.figures.items()}
                 losses = [(int(x[0]), float(x[1 + i])) for x in found.history]
                 write(Drawn(job, [x[i] for x in found.scales], figures, seconds, losses))
-            run.delete([run.path(SNAPSHOT)])
+            snapshots.delete()
+    return snapshots.code
 
 
 def _chunks(jobs: Sequence[Job], batch_size: int) -> Iterator[list[Job]]:
@@ -160,15 +122,3 @@ def _chunks(jobs: Sequence[Job], batch_size: int) -> Iterator[list[Job]]:
     for group in alike.values():
         for part in np.array_split(np.arange(len(group)), -(-len(group) // batch_size)):
             yield [group[i] for i in part]
-
-
-def _read_snapshot(run: ImageRun, key: str) -> dict[str, np.ndarray]:
-    """The arrays of the snapshot in the workdir; {} where there is none of this batch."""
-    path = run.path(SNAPSHOT)
-    if run.config.overwrite or not path.is_file():
-        return {}
-    try:
-        arrays, metadata = files.read_safetensors(path)
-    except UserError:  # damaged: the batch begins anew
-        return {}
-    return arrays if metadata.get("batch") == key else {}

@@ -1,8 +1,6 @@
 """From the names that users give to images."""
 
-import dataclasses
 import functools
-import hashlib
 from pathlib import Path
 
 from PIL import Image
@@ -11,29 +9,6 @@ from nada_jax import files, images
 from nada_jax.errors import UserError, reading
 from nada_jax.runs.items import Item, listing
 from nada_jax.style.transfer import SHARPEST
-
-
-@dataclasses.dataclass(frozen=True)
-class Mix(Item):
-    """A result made of several files; `path` is that of the content, if there is one.
-
-    Attributes:
-      parts: the other files.
-    """
-
-    parts: tuple[Path, ...] = ()
-
-    @property
-    def sources(self) -> tuple[Path, ...]:
-        """The content and the parts."""
-        return (*super().sources, *self.parts)
-
-    @property
-    def digest(self) -> str:
-        """Of the contents of all files."""
-        own = super().digest
-        others = [Item(path.stem, path).digest for path in self.parts]
-        return hashlib.sha256(" ".join([own, *others]).encode()).hexdigest()[:16]
 
 
 def find(source: str, field: str) -> list[Item]:

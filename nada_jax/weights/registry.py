@@ -52,6 +52,8 @@ LICENSES = {  # what each key stands for
     "BSD-2-Clause": "that of LPIPS, https://github.com/richzhang/PerceptualSimilarity/blob/master/LICENSE",
     "CC-BY-4.0": "of the authors of VGG, https://www.robots.ox.ac.uk/~vgg/research/very_deep/",
     "MIT": "that of OpenAI's CLIP, https://github.com/openai/CLIP/blob/main/LICENSE",
+    "OpenRAIL-M": "CreativeML Open RAIL-M of Stable Diffusion, which forbids some uses, "
+    "https://huggingface.co/spaces/CompVis/stable-diffusion-license",
     "Apache-2.0": "part of this package; nada_jax/assets/README.md names the drawings behind it",
 }
 NC, ADA_NC = "NVIDIA-NC", "NVIDIA-ADA"
@@ -107,6 +109,9 @@ ENCODERS = {  # embedded too: what they read, its size, and the generator of the
 CLIPS = {  # hub names in the recipes: size of their images, megabytes of the Flax weights
     "openai/clip-vit-base-patch32": (224, 605),
     "openai/clip-vit-base-patch16": (224, 598),
+}
+DIFFUSION = {  # hub names in the recipes: size of their images, megabytes of the weights in float16
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": (512, 2133),
 }
 
 

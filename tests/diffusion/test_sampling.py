@@ -102,7 +102,8 @@ def test_images_of_a_batch_may_have_prompts_of_their_own(make):
 def test_the_compiler_says_how_much_memory_a_batch_takes(make):
     drawing = make()
     path = 4 * drawing.chunk * 8 * 8 * 4  # bytes of each image
-    assert drawing.memory(6) > drawing.memory(2) > 2 * path
+    few, many = (drawing.memory(drawing.start(range(count))) for count in (2, 6))
+    assert many > few > 2 * path
 
 
 def test_a_large_image_of_a_small_model(make):

@@ -22,3 +22,11 @@ def test_a_terminal_gets_a_bar_with_loss_and_time(capsys, monkeypatch):
     out, bar = capsys.readouterr()
     assert "hello" in out
     assert "2/2" in bar and "loss 0.2500, 12 ms/step" in bar and "left" in bar
+
+
+def test_steps_of_an_earlier_run_are_skipped_and_there_need_not_be_a_loss(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    with Progress(total=6, done=0, every=2) as progress:
+        progress.skip(4)
+        progress.advance(2, loss=None, ms=1000.0)
+    assert capsys.readouterr().out == "step 6/6  1000 ms/step  0:00 left\n"

@@ -9,9 +9,9 @@ from PIL import Image
 from configs import feature_inversion as configs
 from nada_jax.errors import UserError
 from nada_jax.runs.signals import Signals
+from nada_jax.runs.snapshots import SNAPSHOT
 from nada_jax.style import minimize
 from nada_jax.tasks import feature_inversion
-from nada_jax.transfers import drawing
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_run_that_is_stopped_continues_at_its_step(config, tmp_path, monkeypat
             Signals, "agreed", lambda *_: 15
         )  # as if a signal had come by the first snapshot
         assert feature_inversion.run(config(**fields), parts) == 128 + 15
-    assert (parts / drawing.SNAPSHOT).exists() and not (parts / "layers").exists()
+    assert (parts / SNAPSHOT).exists() and not (parts / "layers").exists()
     taken = []
     advance = minimize.Minimizer.advance
     monkeypatch.setattr(
@@ -99,7 +99,7 @@ def test_a_run_that_is_stopped_continues_at_its_step(config, tmp_path, monkeypat
     )
     assert feature_inversion.run(config(**fields), parts) == 0
     assert taken == [10, 20] and "continuing" in capsys.readouterr().out
-    assert not (parts / drawing.SNAPSHOT).exists()
+    assert not (parts / SNAPSHOT).exists()
     files = [workdir / "layers/relu1_1.png" for workdir in (whole, parts)]
     assert files[0].read_bytes() == files[1].read_bytes()
 

@@ -11,8 +11,8 @@ from configs import meanvar as meanvar_configs
 from configs import style_transfer as configs
 from nada_jax.errors import UserError
 from nada_jax.runs import signals
+from nada_jax.runs.snapshots import SNAPSHOT
 from nada_jax.tasks import meanvar, style_transfer
-from nada_jax.transfers import drawing
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +178,11 @@ def test_a_run_that_a_signal_ends_continues_to_the_same_image(make, tmp_path, mo
 
     monkeypatch.setattr(signals.Signals, "agreed", agreed)
     assert style_transfer.run(config, tmp_path / "parts") == 128 + signal.SIGTERM
-    assert (tmp_path / "parts" / drawing.SNAPSHOT).is_file()
+    assert (tmp_path / "parts" / SNAPSHOT).is_file()
     assert not (tmp_path / "parts/result.png").exists()
     assert style_transfer.run(config, tmp_path / "parts") == 0
     assert "continuing" in capsys.readouterr().out
-    assert not (tmp_path / "parts" / drawing.SNAPSHOT).exists()
+    assert not (tmp_path / "parts" / SNAPSHOT).exists()
     images = [(tmp_path / x / "result.png").read_bytes() for x in ("whole", "parts")]
     assert images[0] == images[1]
     assert rows(tmp_path / "whole")[0]["losses"] == rows(tmp_path / "parts")[0]["losses"]
@@ -271,7 +271,7 @@ def test_a_snapshot_that_someone_changed_is_not_continued(make, tmp_path, monkey
     numbers = iter([signal.SIGTERM])
     monkeypatch.setattr(signals.Signals, "agreed", lambda *_: next(numbers, 0))
     assert style_transfer.run(config, tmp_path / "parts") == 128 + signal.SIGTERM
-    path = tmp_path / "parts" / drawing.SNAPSHOT
+    path = tmp_path / "parts" / SNAPSHOT
     arrays, metadata = files.read_safetensors(path)
     files.write_safetensors(path, arrays | change, metadata)
     assert style_transfer.run(config, tmp_path / "parts") == 0

