@@ -8,7 +8,7 @@
     python main.py --config=configs/guided_diffusion.py:sd                                # Stable Diffusion 1.5: for a GPU
 
 Expected: images/NAME.png; grid.png, all images; paths/NAME.png, a reference beside the images that were predicted on the way;
-loss.png; and guided_diffusion.html and guided_diffusion.md, all results of the workdir. What each setting does: docs/style.md.
+loss.png; and guided_diffusion.html and guided_diffusion.md, all results of the workdir. What each setting does: docs/diffusion.md.
 """
 
 from ml_collections import ConfigDict
@@ -75,7 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.until = 1.0  # share of the steps from which nothing guides
     config.guidance.through = "denoiser"  # or "estimate": the gradient stops there, at less time
     config.guidance.scaling = (
-        "noise"  # unit of the weight; or "gradient", "freedom": see docs/style.md
+        "noise"  # unit of the weight; or "gradient", "freedom": see docs/diffusion.md
     )
     config.guidance.repeats = 1  # how often steps are taken, with new noise in between ...
     config.guidance.repeat_from = 0.3  # ... from this share of the steps
