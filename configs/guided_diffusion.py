@@ -17,7 +17,7 @@ VARIANTS = ("", "free20", "sd")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the defaults, for a minute on two CPU cores.
+    """Returns the defaults, for the embedded model.
 
     Variant "free20" begins with steps that nothing guides; "sd" draws by Stable Diffusion 1.5 at 512 pixels.
     """
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.diffusion.weights = "avatar-diffusion"
     config.sampler = ConfigDict()
     config.sampler.method = "ddim"  # or "pndm", "euler"
-    config.sampler.steps = 100  # as in the report; 50 look nearly the same
+    config.sampler.steps = 100  # as in the report
     config.sampler.scale = (
         7.5  # of classifier-free guidance: how much the prompt counts; 1 for none
     )
@@ -99,5 +99,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batch_size = 1
         config.guidance.clip = "openai/clip-vit-base-patch32"
         config.guidance.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-        config.guidance.remat = True  # 16 GB would not do otherwise
+        config.guidance.remat = True
     return config
