@@ -5,6 +5,7 @@
     python main.py --config=configs/compare.py --config.adapt.steps=50            # every cell
     python main.py --config=configs/compare.py --config.cells.adaptive.adapt.freeze.k=3   # one cell
     python main.py --config=configs/compare.py:recipes                            # recipes of texts and plain NADA
+    python main.py --config=configs/compare.py:distillation                       # CLIP, a diffusion model, and both
 
 Expected: compare.html, one file with all images in it, and compare.md, the numbers alone; both are written
 anew after every cell. The same command again runs only what is missing; about 25 minutes on two cores for all.
@@ -22,7 +23,7 @@ from configs import (
     nada_zombie,
 )
 
-VARIANTS = ("", "recipes")
+VARIANTS = ("", "recipes", "distillation")
 # Those of texts alone: beside that of a style stands itself without the style (docs/findings.md).
 RECIPES = (nada_sketch, nada_zombie, nada_joker, nada_golden_statue, nada_robot)
 # The fields in which recipes differ, from each other and from what cells share.
@@ -32,14 +33,26 @@ FIELDS = (
 )  # fmt: skip
 PLAIN = {"clip.zoom": 1.0, "loss.angle": 0.0, "loss.global_": 0.0, "freeze.strategy": "none"}
 
+DISTILLATION = {
+    "clip": {},
+    "sds": {"loss.directional": 0.0, "loss.sds": 1.0, "sds.baseline": "noise", "sds.scale": 100.0},
+    "dds": {"loss.directional": 0.0, "loss.sds": 1.0},
+    "clip_dds": {"loss.sds": 10.0},
+}
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the grid of the embedded models; variant "recipes" holds the recipes of texts against plain NADA."""
+    """Returns the grid of the embedded models.
+
+    Variant "recipes" holds the recipes of texts against plain NADA, "distillation" a diffusion model against CLIP.
+    """
     if variant not in VARIANTS:
-        raise ValueError(f"config variant is {variant!r}; expected nothing or one of: recipes")
+        raise ValueError(
+            f"config variant is {variant!r}; expected nothing or one of: {', '.join(VARIANTS[1:])}"
+        )
     config = empty()
-    if variant == "recipes":
-        add_recipes(config)
+    if variant:
+        {"recipes": add_recipes, "distillation": add_distillation}[variant](config)
         return config
     add(config, "Layers", "none")
     add(config, "Layers", "phase_all", {"freeze.strategy": "phase", "freeze.phase": "all"})
@@ -95,6 +108,14 @@ def add_recipes(config: ConfigDict) -> None:
         for seed in range(3):
             for kind, changes in (("plain", PLAIN), ("recipe", {})):
                 add(config, name, f"{name}_{kind}_{seed}", own | changes | {"seed": seed})
+
+
+def add_distillation(config: ConfigDict) -> None:
+    """Puts CLIP's direction, score distillation by either baseline, and CLIP with it beside each other."""
+    for target in ("zombie", "joker", "person with red hair"):
+        texts = {"text.source": "person", "text.target": target}
+        for kind, changes in DISTILLATION.items():
+            add(config, target, f"{target.replace(' ', '_')}_{kind}", texts | changes)
 
 
 def empty() -> ConfigDict:

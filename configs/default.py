@@ -69,6 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss.lpips = 0.0  # perceptual distance of the two images
     config.loss.identity = 0.0  # the two faces are those of one person
     config.loss.style = 0.0  # the image has the style of style.images
+    config.loss.sds = 0.0  # a diffusion model takes the image for one of the target text
 
     config.patch = ConfigDict()
     config.patch.fraction = 0.5  # side of a crop as a share of the image's, for loss.patch
@@ -86,6 +87,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.style.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # alike in weight
     config.style.size = 64  # pixels of a side at which the VGG sees adapted images
     config.style.scale = 1.0  # style images are as many times larger: larger marks
+
+    config.sds = ConfigDict()  # for loss.sds
+    config.sds.weights = (
+        "avatar-diffusion"  # a name, a directory in diffusers' layout or a hub name
+    )
+    config.sds.baseline = "source"  # compared with the estimate for the source image; or "noise"
+    config.sds.scale = 7.5  # of classifier-free guidance; with "noise" 100 is usual
+    config.sds.times = (0.02, 0.98)  # of the noise, as shares of the model's schedule: none to all
+    config.sds.weighting = "variance"  # of the times, by that of the noise; or "none"
+    config.sds.negative = ""  # text to keep away from; "": the model's own unconditional one
 
     config.stop = ConfigDict()  # before the last step, by images that no step trains on
     config.stop.every = 0  # steps between measurements; 0: never

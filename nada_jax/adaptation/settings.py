@@ -43,8 +43,10 @@ class Loss(Section, name="loss"):
 
     @property
     def reads_texts(self) -> bool:
-        """Whether a term that leads sees the target through the CLIPs."""
-        return any(term.leads for term in self.active(*OF_CLIPS).values())
+        """Whether a term that leads sees the target's text, through the CLIPs or by a network of its own."""
+        networks = [x.network for x in self.active("network").values() if x.leads]
+        through_clips = any(term.leads for term in self.active(*OF_CLIPS).values())
+        return through_clips or any("text" in network.reads for network in networks)
 
     def check(self) -> None:
         """At least one term has to lead."""
@@ -68,10 +70,11 @@ class TermSettings(Section):
 
     def load_networks(self) -> dict[str, Any]:
         """The networks of the active terms, by term; UserError where one cannot be loaded."""
-        return {
-            name: term.network.load(getattr(self, name))
-            for name, term in self.loss.active("network").items()
-        }
+        found = {}
+        for name, term in self.loss.active("network").items():
+            beside = {field: getattr(self, field) for field in term.network.reads}
+            found[name] = term.network.load(getattr(self, name), **beside)
+        return found
 
 
 # The table of terms says which factors and sections there are: a new row needs no change here.

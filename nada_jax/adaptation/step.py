@@ -110,7 +110,7 @@ def guidance(
     Args:
       images: [b, h, w, 3] in about -1..1.
       log_weights: see `balancing`.
-      key: draws the views and crops that the CLIPs see, the same for an image and its twin.
+      key: draws the views and crops that the CLIPs see, the same for an image and its twin, and what terms draw.
 
     Returns:
       The scalar loss, and each term's mean (over the CLIPs by weight) without its factor.
@@ -121,9 +121,10 @@ def guidance(
     for name, term in active("images").items():
         means[name] = jnp.mean(term.loss(*images))
     for name, term in active("network").items():
-        means[name] = jnp.mean(
-            recomputed(term.loss, settings.low_memory)(frozen.networks[name], *images)
-        )
+        # Not by a split into three, which would change the other two keys in some modes of JAX; 0 and 1 are theirs.
+        drawn = (jax.random.fold_in(key, 2),) if term.draws else ()
+        of_network = recomputed(term.loss, settings.low_memory)
+        means[name] = jnp.mean(of_network(frozen.networks[name], *images, *drawn))
 
     if settings.clip.moves:
         drawn = views.draw(view_key, len(images[0]), settings.clip)

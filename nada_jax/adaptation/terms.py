@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import jax
 
+from nada_jax.adaptation.distillation import Distillation, Sds
 from nada_jax.adaptation.style import Style, StyleTarget
 from nada_jax.losses import clip as clip_losses
 from nada_jax.losses import identity, pixel
@@ -35,11 +36,14 @@ class Network:
 
     Attributes:
       needs: fields of the term's section that may not be empty while the term is on, and what each has to name.
-      load: the section -> what the loss gets: a tree of arrays that jit takes as an argument.
+      load: the section, and by name what else it reads -> what the loss gets: a tree of arrays that jit takes as an
+        argument.
+      reads: fields and sections of the whole config that `load` gets beside the section.
     """
 
     needs: Mapping[str, str]
-    load: Callable[[Any], Any]
+    load: Callable[..., Any]
+    reads: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Term:
         "features": loss(source, adapted, targets) of unit CLIP features [b, d], summed over the CLIPs by weight;
         "crops": the same of crops from equal places.
       leads: whether it draws images towards the target; the others hold them back.
+      draws: whether the loss draws random numbers: it gets a key of the step as its last argument; for "network".
       section: its own section of the config, which bears its name, if any.
       network: the network that it needs, if any.
     """
@@ -60,6 +65,7 @@ class Term:
     loss: Callable[..., jax.Array]
     sees: str
     leads: bool = False
+    draws: bool = False
     section: type[Section] | None = None
     network: Network | None = None
 
@@ -119,6 +125,16 @@ TERMS = {
         section=Style,
         network=Network(
             {"weights": "a VGG", "images": "a file or a folder of style images"}, StyleTarget.load
+        ),
+    ),
+    "sds": Term(
+        Distillation.loss,
+        "network",
+        leads=True,
+        draws=True,
+        section=Sds,
+        network=Network(
+            {"weights": "a diffusion model"}, Distillation.load, reads=("text", "precision")
         ),
     ),
 }

@@ -1,3 +1,6 @@
+import dataclasses
+
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -223,6 +226,35 @@ def test_terms_with_a_network_vanish_for_twins_and_fall_along_their_gradient(
     gradient = jax.jit(jax.grad(measure))(pair[1])
     step = 1e-3 * gradient / jnp.linalg.norm(gradient)
     assert 0 < measure(pair[1] - step) < measure(pair[1]) < measure(pair[1] + step)
+
+
+@flax.struct.dataclass
+class Mean:
+    """Stands in for a CLIP: the mean colour."""
+
+    def embed_images(self, images, antialias):
+        return unit(jnp.mean(images, axis=(1, 2)) + jnp.array([1.0, 0.0, 0.0]))
+
+
+def test_what_a_term_draws_leaves_the_other_numbers_of_the_step_as_they_are(
+    images, make_settings, monkeypatch
+):
+    def drawn(network, source, adapted, key):
+        return jax.random.uniform(key)
+
+    monkeypatch.setitem(TERMS, "sds", dataclasses.replace(TERMS["sds"], loss=drawn))
+    directions = unit(jax.random.normal(jax.random.key(0), (4, 3)))
+    targets = Targets(*directions[:3], jnp.float32(0.5), parts=directions[2:])
+    frozen = Frozen(None, (Mean(),), (targets,), {"sds": ()})
+    base = {"loss.patch": 1.0, "loss.angle": 1.0, "clip.zoom": 2.0, "clip.background": "random"}
+    found = [
+        jax.jit(guidance, static_argnums=4)(
+            images, frozen, {}, jax.random.key(key), make_settings(base | {"loss.sds": factor})
+        )[1]
+        for key, factor in ((0, 0.0), (0, 1.0), (1, 1.0))
+    ]
+    assert all(found[0][name] == found[1][name] != found[2][name] for name in found[0])
+    assert found[1].keys() - found[0].keys() == {"sds"} and found[1]["sds"] != found[2]["sds"]
 
 
 @pytest.mark.parametrize("noise", ["independent", "shared", "none"])
