@@ -7,9 +7,9 @@ eps + weight * correction(gradient), so that the sampler, which knows nothing of
 
 from collections.abc import Callable
 
+import flax
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nada_jax.diffusion.objectives import Guide
 from nada_jax.diffusion.samplers import Denoise, Times, noise
@@ -51,88 +51,91 @@ SCALINGS: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def by_words(
-    model: Diffusion, contexts: jax.Array, negatives: jax.Array | None, scale: float
-) -> Callable[[jax.Array, Times], tuple[jax.Array, jax.Array]]:
+@flax.struct.dataclass
+class Words:
     """Classifier-free guidance, Ho & Salimans 2022 (arXiv 2207.12598), eq. 6: e_n + scale (e_p - e_n).
 
-    Args:
+    Attributes:
       model: estimates the noise.
       contexts: features of the prompts [1 or b, t, d].
       negatives: those of what is avoided, or of nothing; None leaves the estimate of the prompt as it is.
       scale: 1 leaves it as well.
-
-    Returns:
-      (x [b, h, w, c], a row of `Times`) -> the estimate, and what was added to that of the negatives; both like x.
     """
 
-    def estimate(x: jax.Array, at: Times) -> tuple[jax.Array, jax.Array]:
-        rows = (len(x), *contexts.shape[1:])
-        wanted = jnp.broadcast_to(contexts, rows)
-        if negatives is None:
-            eps = noise_of(model.predict(x, at.t, wanted), x, at.alpha, at.prediction)
+    model: Diffusion
+    contexts: jax.Array
+    negatives: jax.Array | None = None
+    scale: jax.Array | float = 1.0
+
+    def estimate(self, x: jax.Array, at: Times) -> tuple[jax.Array, jax.Array]:
+        """The noise in latents [b, h, w, c] at a row of `Times`; and what was added to the estimate of the negatives."""
+        rows = (len(x), *self.contexts.shape[1:])
+        wanted = jnp.broadcast_to(self.contexts, rows)
+        if self.negatives is None:
+            eps = noise_of(self.model.predict(x, at.t, wanted), x, at.alpha, at.prediction)
             return eps, jnp.zeros_like(eps)
         # Both in one call; the two of an image lie side by side, so that a batch over devices stays where it is.
-        both = jnp.stack([jnp.broadcast_to(negatives, rows), wanted], axis=1)
+        both = jnp.stack([jnp.broadcast_to(self.negatives, rows), wanted], axis=1)
         twice = jnp.repeat(x, 2, axis=0)
-        output = model.predict(twice, at.t, both.reshape(-1, *rows[1:]))
+        output = self.model.predict(twice, at.t, both.reshape(-1, *rows[1:]))
         pairs = noise_of(output, twice, at.alpha, at.prediction).reshape(-1, 2, *x.shape[1:])
-        difference = scale * (pairs[:, 1] - pairs[:, 0])
+        difference = self.scale * (pairs[:, 1] - pairs[:, 0])
         return pairs[:, 0] + difference, difference
 
-    return estimate
 
-
-def unguided(
-    model: Diffusion, contexts: jax.Array, negatives: jax.Array | None, scale: float
-) -> Denoise:
-    """What a sampler asks, by words alone; see `by_words`. The path keeps the clean latents, and no losses."""
-    estimate = by_words(model, contexts, negatives, scale)
+def unguided(words: Words) -> Denoise:
+    """What a sampler asks, by words alone. The path keeps the clean latents, and no losses."""
 
     def denoise(x: jax.Array, at: Times, keys: jax.Array) -> tuple[jax.Array, ...]:
-        eps, _ = estimate(x, at)
+        eps, _ = words.estimate(x, at)
         clean = clean_of(eps, x, at.alpha)
         return eps, clean, (clean, {})
 
     return denoise
 
 
-def guided(
-    model: Diffusion,
-    contexts: jax.Array,
-    negatives: jax.Array | None,
-    scale: float,
-    guide: Guide,
-    *,
-    weights: np.ndarray,
-    counts: np.ndarray,
-    through: str = "denoiser",
-    scaling: str = "noise",
-    backward: int = 0,
-    backward_rate: float = 0.1,
-    remat: bool = False,
-) -> Denoise:
-    """What a sampler asks, guided by words and by the losses of a guide.
+@flax.struct.dataclass
+class How:
+    """How the gradient of a loss guides.
 
-    Args:
-      model, contexts, negatives, scale: see `by_words`.
-      guide: gives the losses, summed by their factors.
-      weights: of the correction at each step [steps]; at those where it is 0, no gradient is computed.
-      counts: how often each step is taken [steps]. Each time but the first it starts from where the time before has led,
-        with new noise (Lugmayr et al. 2022, "RePaint", arXiv 2201.09865; "time travel" of FreeDoM).
+    Attributes:
+      weights: of the correction at each step, float32 [steps]; at those where it is 0, no gradient is computed.
+      counts: how often each step is taken, int32 [steps]. Each time but the first it starts from where the time before
+        has led, with new noise (Lugmayr et al. 2022, "RePaint", arXiv 2201.09865; "time travel" of FreeDoM).
+      backward_rate: length of the first of the steps of `backward` as a root mean square; the others fall linearly.
       through: one of `THROUGH`.
       scaling: a key of `SCALINGS`.
       backward: further steps down the gradient on the clean latents ("backward guidance" of universal guidance), which
         cost the decoder but not the UNet.
-      backward_rate: length of the first of them as a root mean square; the others fall linearly.
       remat: the networks are computed again for the gradient, for less memory.
+      always, once: whether all weights are above 0, and all counts are 1.
+    """
+
+    weights: jax.Array
+    counts: jax.Array
+    backward_rate: jax.Array
+    through: str = flax.struct.field(pytree_node=False)
+    scaling: str = flax.struct.field(pytree_node=False)
+    backward: int = flax.struct.field(pytree_node=False)
+    remat: bool = flax.struct.field(pytree_node=False)
+    always: bool = flax.struct.field(pytree_node=False)
+    once: bool = flax.struct.field(pytree_node=False)
+
+
+def guided(words: Words, guide: Guide, how: How) -> Denoise:
+    """What a sampler asks, guided by words and by the losses of a guide.
+
+    Args:
+      words: guide as well.
+      guide: gives the losses, summed by their factors.
+      how: see the class.
 
     Returns:
       The function; the path keeps the clean latents with their guidance, and the losses of the image before its
       correction, NaN where nothing guides.
     """
-    estimate, decode = by_words(model, contexts, negatives, scale), model.decode
-    if remat:
+    estimate, decode = words.estimate, words.model.decode
+    if how.remat:
         estimate, decode = jax.checkpoint(estimate), jax.checkpoint(decode)
 
     def loss(clean: jax.Array) -> tuple[jax.Array, Losses]:
@@ -141,7 +144,7 @@ def guided(
 
     def look(x: jax.Array, at: Times) -> tuple[jax.Array, jax.Array, Losses, jax.Array]:
         """Estimate, what words have added to it, losses, and the gradient of their sum."""
-        if through == "estimate":
+        if how.through == "estimate":
             eps, difference = estimate(x, at)
             gradient, losses = jax.grad(loss, has_aux=True)(clean_of(eps, x, at.alpha))
             return eps, difference, losses, gradient
@@ -156,14 +159,14 @@ def guided(
 
     def descend(k: jax.Array, clean: jax.Array) -> jax.Array:
         gradient, _ = jax.grad(loss, has_aux=True)(clean)
-        return clean - backward_rate * (1 - k / backward) * as_unit(gradient)
+        return clean - how.backward_rate * (1 - k / how.backward) * as_unit(gradient)
 
     def corrected(x: jax.Array, at: Times, weight: jax.Array) -> tuple[jax.Array, ...]:
         eps, difference, losses, gradient = look(x, at)
-        eps += weight * SCALINGS[scaling](gradient, at.alpha, difference)
+        eps += weight * SCALINGS[how.scaling](gradient, at.alpha, difference)
         clean = clean_of(eps, x, at.alpha)
-        if backward:
-            clean = jax.lax.fori_loop(0, backward, descend, clean)
+        if how.backward:
+            clean = jax.lax.fori_loop(0, how.backward, descend, clean)
             eps = (x - jnp.sqrt(at.alpha) * clean) / jnp.sqrt(1 - at.alpha)
         return eps, clean, losses
 
@@ -173,13 +176,13 @@ def guided(
         return eps, clean_of(eps, x, at.alpha), nothing
 
     def once(x: jax.Array, at: Times) -> tuple[jax.Array, ...]:
-        weight = jnp.asarray(weights)[at.index]
-        if (weights > 0).all():
+        weight = how.weights[at.index]
+        if how.always:
             return corrected(x, at, weight)
         return jax.lax.cond(weight > 0, corrected, free, x, at, weight)
 
     def denoise(x: jax.Array, at: Times, keys: jax.Array) -> tuple[jax.Array, ...]:
-        if counts.max() == 1:
+        if how.once:
             eps, clean, losses = once(x, at)
             return eps, clean, (clean, losses)
 
@@ -191,7 +194,7 @@ def guided(
             return once(jnp.where(k > 0, back, x), at)
 
         empty = x, x, {name: jnp.zeros(len(x)) for name in guide.names}
-        eps, clean, losses = jax.lax.fori_loop(0, jnp.asarray(counts)[at.index], again, empty)
+        eps, clean, losses = jax.lax.fori_loop(0, how.counts[at.index], again, empty)
         return eps, clean, (clean, losses)
 
     return denoise

@@ -45,18 +45,31 @@ class Sources:
 
 
 @dataclasses.dataclass(frozen=True)
+class View:
+    """How a VGG looks at images: the layers that describe a style, and its side in pixels; 0 for that of the images."""
+
+    layers: tuple[str, ...]
+    size: int
+
+    def of(self, images: jax.Array) -> jax.Array:
+        """Images [b, h, w, 3] at that size."""
+        b, side = len(images), self.size
+        return jax.image.resize(images, (b, side, side, 3), "cubic") if side else images
+
+
+@dataclasses.dataclass(frozen=True)
 class Objective:
     """A row of the table.
 
     Attributes:
       needs: fields of the section that may not be empty while its factor is above 0.
-      target: (settings, sources) -> what images are compared with; arrays have a row for all images or for each.
-      loss: (settings, networks, target, images [b, h, w, 3]) -> [b].
+      target: (view, sources) -> what images are compared with; arrays have a row for all images or for each.
+      loss: (view, networks, target, images [b, h, w, 3]) -> [b].
     """
 
     needs: tuple[str, ...]
-    target: Callable[["Goals", Sources], Any]
-    loss: Callable[["Goals", Sources, Any, jax.Array], jax.Array]
+    target: Callable[[View, Sources], Any]
+    loss: Callable[[View, Sources, Any, jax.Array], jax.Array]
 
 
 # What fields have to name where they are needed.
@@ -69,12 +82,6 @@ NEEDS = {
     "clip": "a CLIP, such as 'avatar-p8'",
     "layers": "names of layers",
 }
-
-
-def _seen(section: "Goals", images: jax.Array) -> jax.Array:
-    """Images at the size at which networks of features compare them."""
-    b, side = len(images), section.size
-    return jax.image.resize(images, (b, side, side, 3), "cubic") if side else images
 
 
 def describe(
@@ -90,19 +97,19 @@ def describe(
 def _style(kind: str) -> Objective:
     """Distance from the style of the reference, as a share of its length, over layers."""
 
-    def target(section: "Goals", sources: Sources) -> Any:
-        seen = _seen(section, sources.reference)
-        found = describe(sources.vgg, kind, section.layers, seen)
+    def target(view: View, sources: Sources) -> Any:
+        seen = view.of(sources.reference)
+        found = describe(sources.vgg, kind, view.layers, seen)
         return styles.with_length(kind, found)
 
-    def loss(section: "Goals", sources: Sources, target: Any, images: jax.Array) -> jax.Array:
-        found = describe(sources.vgg, kind, section.layers, _seen(section, images))
+    def loss(view: View, sources: Sources, target: Any, images: jax.Array) -> jax.Array:
+        found = describe(sources.vgg, kind, view.layers, view.of(images))
         return styles.relative(kind, found, *target)
 
     return Objective(("reference", "vgg", "layers"), target, loss)
 
 
-def _direction_target(section: "Goals", sources: Sources) -> dict[str, jax.Array]:
+def _direction_target(view: View, sources: Sources) -> dict[str, jax.Array]:
     return {
         "content": sources.clip.embed_images(sources.content),
         "direction": unit(sources.texts["text_target"] - sources.texts["text_source"]),
@@ -110,7 +117,7 @@ def _direction_target(section: "Goals", sources: Sources) -> dict[str, jax.Array
 
 
 def _direction(
-    section: "Goals", sources: Sources, target: dict[str, jax.Array], images: jax.Array
+    view: View, sources: Sources, target: dict[str, jax.Array], images: jax.Array
 ) -> jax.Array:
     features = sources.clip.embed_images(images)
     return clip_losses.directional(target["content"], features, target["direction"])
@@ -123,22 +130,20 @@ OBJECTIVES = {
     ),
     "similarity": Objective(
         ("clip", "text_target"),
-        lambda section, sources: sources.texts["text_target"],
-        lambda section, sources, text, images: clip_losses.global_(
+        lambda view, sources: sources.texts["text_target"],
+        lambda view, sources, text, images: clip_losses.global_(
             sources.clip.embed_images(images), text
         ),
     ),
     "l2": Objective(
         ("content",),
-        lambda section, sources: sources.content,
-        lambda section, sources, content, images: pixel.l2(content, images),
+        lambda view, sources: sources.content,
+        lambda view, sources, content, images: pixel.l2(content, images),
     ),
     "lpips": Objective(
         ("content", "vgg"),
-        lambda section, sources: sources.vgg.lpips_target(_seen(section, sources.content)),
-        lambda section, sources, target, images: sources.vgg.lpips_from(
-            target, _seen(section, images)
-        ),
+        lambda view, sources: sources.vgg.lpips_target(view.of(sources.content)),
+        lambda view, sources, target, images: sources.vgg.lpips_from(target, view.of(images)),
     ),
 }
 
@@ -204,12 +209,14 @@ class Guide:
     Attributes:
       sources: the networks.
       targets: objective -> what images are compared with.
-      section: the settings.
+      factors: objective -> its factor, [].
+      view: how the VGG looks.
     """
 
     sources: Sources
     targets: dict[str, Any]
-    section: Goals = flax.struct.field(pytree_node=False)
+    factors: dict[str, jax.Array]
+    view: View = flax.struct.field(pytree_node=False)
 
     @classmethod
     def load(
@@ -254,13 +261,13 @@ class Guide:
                 "the images that are drawn"
             )
         sources = Sources(vgg, clip, reference, content, texts)
-        targets = {}
+        targets, view = {}, View(section.layers, section.size)
         try:
             for name in factors:
                 # Compiled: one by one, operations take longer.
-                make = jax.jit(functools.partial(OBJECTIVES[name].target, section))
+                make = jax.jit(functools.partial(OBJECTIVES[name].target, view))
                 targets[name] = make(sources)
-            found = cls(Sources(vgg, clip), targets, section)
+            found = cls(Sources(vgg, clip), targets, jax.tree.map(jnp.float32, factors), view)
             jax.eval_shape(found.losses, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
         except UserError as error:
             looked = section.size or f"0, and images have {side} pixels"
@@ -270,18 +277,18 @@ class Guide:
     @property
     def names(self) -> tuple[str, ...]:
         """The objectives."""
-        return tuple(self.section.loss.factors)
+        return tuple(self.factors)
 
     def losses(self, images: jax.Array) -> dict[str, jax.Array]:
         """Objective -> loss of images [b, h, w, 3], without its factor, [b]."""
         return {
-            name: OBJECTIVES[name].loss(self.section, self.sources, self.targets[name], images)
-            for name in self.section.loss.factors
+            name: OBJECTIVES[name].loss(self.view, self.sources, self.targets[name], images)
+            for name in self.factors
         }
 
     def total(self, losses: dict[str, jax.Array]) -> jax.Array:
         """The sum of `losses` by their factors, [b]."""
-        return sum(factor * losses[name] for name, factor in self.section.loss.factors.items())
+        return sum(factor * losses[name] for name, factor in self.factors.items())
 
 
 def _check_apart(section: Goals, texts: Mapping[str, jax.Array]) -> None:

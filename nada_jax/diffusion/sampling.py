@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax
 import jax
 import numpy as np
 
-from nada_jax.diffusion.guidance import guided, unguided
+from nada_jax.diffusion.guidance import How, Words, guided, unguided
 from nada_jax.diffusion.objectives import Guide
 from nada_jax.diffusion.samplers import SAMPLERS, Carry, Times, noise
 from nada_jax.diffusion.settings import Guidance, Sampling
@@ -70,9 +70,7 @@ class Drawing:
     @functools.cached_property
     def times(self) -> Times:
         """All steps."""
-        sampling = self.sampling
-        make = SAMPLERS[sampling.method].times
-        return make(self.model.schedule, sampling.steps, sampling.eta)
+        return self.sampling.times(self.model)
 
     @property
     def steps(self) -> int:
@@ -105,7 +103,7 @@ class Drawing:
           What the next chunk needs, and what the steps saw. Behind the last chunk, `state.carry.x` are the latents of
           the images.
         """
-        state, path = _advance(self, self.times.chunk(i, self.chunk), state)
+        state, path = _advance(*self._arguments(i), state, self.sampling.method)
         live = min(self.chunk, self.steps - i * self.chunk)
         return state, jax.tree.map(lambda x: x[:live], path)
 
@@ -115,9 +113,15 @@ class Drawing:
 
     def memory(self, state: State) -> int:
         """Bytes that the program of `advance` needs on a device for such a state, by XLA; compiles it, once for both."""
-        compiled = _advance.lower(self, self.times.chunk(0, self.chunk), state).compile()
+        compiled = _advance.lower(*self._arguments(0), state, self.sampling.method).compile()
         used = compiled.memory_analysis()
         return used.temp_size_in_bytes + used.argument_size_in_bytes + used.output_size_in_bytes
+
+    def _arguments(self, i: int) -> tuple[Any, ...]:
+        """What the program of chunk i takes: numbers as arrays, so that others need no other program."""
+        words = Words(self.model, self.contexts, self.negatives, np.float32(self.sampling.scale))
+        how = None if self.guide is None else self.guidance.how(self.steps)
+        return words, self.guide, how, self.times.chunk(i, self.chunk)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -132,15 +136,13 @@ def _keys(seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
     return pairs[:, 0], pairs[:, 1]
 
 
-@jax.jit
-def _advance(drawing: Drawing, times: Times, state: State) -> tuple[State, Path]:
-    words = drawing.model, drawing.contexts, drawing.negatives, drawing.sampling.scale
-    if drawing.guide is None:
-        denoise = unguided(*words)
-    else:
-        denoise = guided(*words, drawing.guide, **drawing.guidance.how(times.total))
+@functools.partial(jax.jit, static_argnums=5)
+def _advance(
+    words: Words, guide: Guide | None, how: How | None, times: Times, state: State, method: str
+) -> tuple[State, Path]:
+    denoise = unguided(words) if guide is None else guided(words, guide, how)
     _, keys = _keys(state.seeds)
-    carry, path = SAMPLERS[drawing.sampling.method].steps(denoise, state.carry, times, keys)
+    carry, path = SAMPLERS[method].steps(denoise, state.carry, times, keys)
     return State(state.seeds, carry), Path(*path)
 
 
@@ -181,21 +183,19 @@ def prepare(
                 f"prompt is blank ({prompt!r}); expected words such as 'a person with red hair'"
             )
     side = sampling.side(model)
+    steps = sampling.times(model).total
     guide = None
     if guidance is not None and guidance.on:
-        guidance.check_against(sampling)
+        guidance.check_against(sampling, steps)
         guide = Guide.load(guidance, side, reference=reference, content=content)
-    drawing = Drawing(
+    # The same program takes all chunks, the last one included: where their size divides the steps, none is left over.
+    wish = min(chunk, steps)
+    return Drawing(
         model=model,
         contexts=model.embed_texts(list(prompts)),
         negatives=None if sampling.scale == 1 else model.embed_texts(list(negatives)),
         guide=guide,
         sampling=sampling,
         guidance=guidance,
-        chunk=chunk,
+        chunk=next((x for x in range(wish, wish // 2, -1) if steps % x == 0), wish),
     )
-    # The same program takes all chunks, and the last one in full: a divisor near the wish wastes none of it.
-    steps = drawing.steps
-    wish = min(chunk, steps)
-    fitting = next((x for x in range(wish, wish // 2, -1) if steps % x == 0), wish)
-    return drawing.replace(chunk=fitting)

@@ -1,12 +1,14 @@
 """Settings of drawing by a diffusion model."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
+import jax.numpy as jnp
 import numpy as np
 
-from nada_jax.diffusion.guidance import SCALINGS, THROUGH
+from nada_jax.diffusion.guidance import SCALINGS, THROUGH, How
 from nada_jax.diffusion.objectives import Goals, Side
-from nada_jax.diffusion.samplers import SAMPLERS
+from nada_jax.diffusion.samplers import SAMPLERS, Times
+from nada_jax.errors import UserError
 from nada_jax.models.diffusion import Diffusion
 from nada_jax.settings import Count, Positive, Rule, Section, Share, Whole, need, one_of
 from nada_jax.weights import loading
@@ -17,7 +19,7 @@ Weight = Annotated[float, Rule(lambda x: 0 <= x <= HEAVIEST, f"a number in 0..{H
 # Published values are 1 to 20. Far beyond, the two estimates cancel each other.
 Scale = Annotated[float, Rule(lambda x: 0 <= x <= 1000, "a number in 0..1000, such as 7.5")]
 MOST = 1000  # repetitions of a step; more would be a slip
-Times = Annotated[int, Rule(lambda x: 1 <= x <= MOST, f"a whole number in 1..{MOST}")]
+Repeats = Annotated[int, Rule(lambda x: 1 <= x <= MOST, f"a whole number in 1..{MOST}")]
 
 
 class Model(Section, name="diffusion"):
@@ -64,6 +66,10 @@ class Sampling(Section, name="sampler"):
         )
         return side
 
+    def times(self, model: Diffusion) -> Times:
+        """The steps; UserError where the model was not trained on so many."""
+        return SAMPLERS[self.method].times(model.schedule, self.steps, self.eta)
+
 
 class Guidance(Goals, name="guidance"):
     """What guides the drawing, and how; `config.guidance`.
@@ -86,7 +92,7 @@ class Guidance(Goals, name="guidance"):
     until: Share
     through: Annotated[str, one_of(THROUGH)]
     scaling: Annotated[str, one_of(SCALINGS)]
-    repeats: Times
+    repeats: Repeats
     repeat_from: Share
     repeat_until: Share
     backward: Whole
@@ -109,17 +115,31 @@ class Guidance(Goals, name="guidance"):
         expected = f"a share below guidance.repeat_until, {self.repeat_until:g}"
         self.need(good, "repeat_from", expected)
 
-    def check_against(self, sampling: Sampling) -> None:
-        """Refuses a scaling by what classifier-free guidance adds where that is nothing; UserError."""
+    def check_against(self, sampling: Sampling, total: int) -> None:
+        """Refuses what does not go with a sampler of `total` steps; UserError."""
         good = self.scaling != "freedom" or sampling.scale not in (0, 1)
         expected = "another one, or another sampler.scale than 0 and 1: it measures what that adds"
         self.need(good, "scaling", expected)
+        if not self.weights(total).any():
+            raise UserError(
+                f"guidance.free={self.free:g}, guidance.until={self.until:g} and guidance.boost={self.boost:g} leave none "
+                f"of {total} steps to guide; expected at least one, or guidance.weight=0"
+            )
 
-    def how(self, total: int) -> dict[str, Any]:
-        """The settings that `guidance.guided` takes, for `total` steps."""
-        names = "through", "scaling", "backward", "backward_rate", "remat"
-        chosen = {name: getattr(self, name) for name in names}
-        return chosen | {"weights": self.weights(total), "counts": self.counts(total)}
+    def how(self, total: int) -> How:
+        """What `guidance.guided` takes, for `total` steps."""
+        weights, counts = self.weights(total), self.counts(total)
+        return How(
+            weights=jnp.asarray(weights),
+            counts=jnp.asarray(counts),
+            backward_rate=jnp.float32(self.backward_rate),
+            through=self.through,
+            scaling=self.scaling,
+            backward=self.backward,
+            remat=self.remat,
+            always=bool((weights > 0).all()),
+            once=bool((counts == 1).all()),
+        )
 
     def weights(self, total: int) -> np.ndarray:
         """The weight at each of `total` steps, float32 [total]."""

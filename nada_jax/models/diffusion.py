@@ -20,7 +20,7 @@ from transformers.models.clip.modeling_flax_clip import FlaxCLIPTextModule
 
 from nada_jax import batches, trees
 from nada_jax.errors import UserError
-from nada_jax.models import diffusion_config
+from nada_jax.models import diffusion_config, diffusion_layers
 from nada_jax.models.noise import Schedule, noise_of
 from nada_jax.models.ops import check_images
 from nada_jax.models.tokenizer import Tokenizer, tokenize
@@ -135,7 +135,7 @@ class Diffusion:
         """
         t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
         params = {"params": self.params["unet"]}
-        found = self.networks.unet.apply(params, jnp.moveaxis(x, -1, 1), t, context).sample
+        found = _apply(self.networks.unet, params, jnp.moveaxis(x, -1, 1), t, context).sample
         return jnp.moveaxis(found, 1, -1).astype(jnp.float32)
 
     def estimate(self, x: jax.Array, t: jax.Array, context: jax.Array) -> jax.Array:
@@ -149,7 +149,7 @@ class Diffusion:
         """Latents [b, h, w, c] -> images [b, factor * h, factor * w, 3], about [-1, 1], in float32."""
         vae, factor = self.networks.vae, self.networks.configs["vae"]["scaling_factor"]
         z = jnp.moveaxis(latents.astype(jnp.float32) / factor, -1, 1)
-        found = vae.apply({"params": self.params["vae"]}, z, method=vae.decode).sample
+        found = _apply(vae, {"params": self.params["vae"]}, z, method=vae.decode).sample
         return jnp.moveaxis(found, 1, -1)
 
     def encode(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -169,8 +169,14 @@ class Diffusion:
         check_images(images)
         vae = self.networks.vae
         x = jnp.moveaxis(images.astype(jnp.float32), -1, 1)
-        found = vae.apply({"params": self.params["vae"]}, x, method=vae.encode).latent_dist
+        found = _apply(vae, {"params": self.params["vae"]}, x, method=vae.encode).latent_dist
         return found.mean, found.logvar  # Flax's class gives these with channels last
+
+
+def _apply(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """`network.apply`, with layers of our own in place of some."""
+    with nn.intercept_methods(diffusion_layers.intercept):
+        return network.apply(*args, **kwargs)
 
 
 @jax.jit

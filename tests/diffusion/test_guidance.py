@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nada_jax.diffusion import samplers
-from nada_jax.diffusion.guidance import SCALINGS, as_unit, by_words, guided, size, unguided
+from nada_jax.diffusion.guidance import SCALINGS, Words, as_unit, guided, size, unguided
 from nada_jax.diffusion.objectives import Guide
 from nada_jax.models.noise import clean_of
 
@@ -37,9 +37,8 @@ def ask(normal, make_guidance, at, x):
         section = make_guidance(loss, **fields)
         guide = Guide.load(section, 16, content=GREY, reference=GREY)
         negatives = None if scale == 1 else normal.embed_texts(["-0.5"])
-        denoise = guided(
-            normal, normal.embed_texts(["0.5"]), negatives, scale, guide, **section.how(10)
-        )
+        words = Words(normal, normal.embed_texts(["0.5"]), negatives, scale)
+        denoise = guided(words, guide, section.how(10))
         eps, clean, (_, losses) = jax.jit(denoise)(x, at, keys(2))
         return eps, clean, losses
 
@@ -49,7 +48,7 @@ def ask(normal, make_guidance, at, x):
 @pytest.fixture(scope="module")
 def plain(normal, at, x):
     """The same without guidance."""
-    eps, clean, _ = unguided(normal, normal.embed_texts(["0.5"]), None, 1.0)(x, at, keys(2))
+    eps, clean, _ = unguided(Words(normal, normal.embed_texts(["0.5"])))(x, at, keys(2))
     return eps, clean
 
 
@@ -59,23 +58,23 @@ def distance(normal, clean):
 
 def test_words_move_the_estimate_away_from_the_negatives_by_the_scale(normal, at, x):
     wanted, avoided = (normal.embed_texts([text]) for text in ("0.5", "-0.5"))
-    one, nothing = by_words(normal, wanted, None, 1.0)(x, at)
-    other, _ = by_words(normal, avoided, None, 1.0)(x, at)
-    found, added = by_words(normal, wanted, avoided, 7.5)(x, at)
+    one, nothing = Words(normal, wanted, None, 1.0).estimate(x, at)
+    other, _ = Words(normal, avoided, None, 1.0).estimate(x, at)
+    found, added = Words(normal, wanted, avoided, 7.5).estimate(x, at)
     np.testing.assert_allclose(found, other + 7.5 * (one - other), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(added, 7.5 * (one - other), rtol=1e-4, atol=1e-5)
     assert not nothing.any()
-    same, _ = by_words(normal, wanted, avoided, 1.0)(x, at)
+    same, _ = Words(normal, wanted, avoided, 1.0).estimate(x, at)
     np.testing.assert_allclose(same, one, atol=1e-6)
 
 
 def test_each_image_has_its_own_words(normal, at, x):
-    both, _ = by_words(normal, normal.embed_texts(["1", "-1"]), normal.embed_texts(["0"]), 3.0)(
-        x, at
-    )
+    both, _ = Words(
+        normal, normal.embed_texts(["1", "-1"]), normal.embed_texts(["0"]), 3.0
+    ).estimate(x, at)
     for i, text in enumerate(("1", "-1")):
-        alone = by_words(normal, normal.embed_texts([text]), normal.embed_texts([""]), 3.0)
-        np.testing.assert_allclose(both[i : i + 1], alone(x[i : i + 1], at)[0], atol=1e-6)
+        alone = Words(normal, normal.embed_texts([text]), normal.embed_texts([""]), 3.0)
+        np.testing.assert_allclose(both[i : i + 1], alone.estimate(x[i : i + 1], at)[0], atol=1e-6)
 
 
 def test_the_correction_is_the_gradient_in_units_of_the_noise(normal, at, x, ask, plain):
@@ -106,8 +105,8 @@ def test_through_the_denoiser_the_gradient_knows_how_much_of_it_the_step_decides
 
 
 def test_freedom_corrects_by_the_size_of_what_words_add(normal, at, x, ask):
-    words = by_words(normal, normal.embed_texts(["0.5"]), normal.embed_texts(["-0.5"]), 4.0)
-    eps, added = words(x, at)
+    words = Words(normal, normal.embed_texts(["0.5"]), normal.embed_texts(["-0.5"]), 4.0)
+    eps, added = words.estimate(x, at)
     found, _, _ = ask(scale=4.0, weight=0.3, scaling="freedom")
     np.testing.assert_allclose(size(found - eps), 0.3 * size(added), rtol=1e-4)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nada_jax.diffusion import samplers
-from nada_jax.diffusion.guidance import unguided
+from nada_jax.diffusion.guidance import Words, unguided
 from nada_jax.diffusion.samplers import SAMPLERS
 from nada_jax.errors import UserError
 from nada_jax.models.noise import Schedule, clean_of, noise_of
@@ -96,7 +96,7 @@ def test_normal_data_come_out_with_their_mean_and_deviation(normal, kind, eta):
     mean, steps = -0.7, 200
     model = normal.replace(schedule=Schedule(set_alpha_to_one=True))
     times = SAMPLERS[kind].times(model.schedule, steps, eta)
-    denoise = unguided(model, model.embed_texts([str(mean)]), None, 1.0)
+    denoise = unguided(Words(model, model.embed_texts([str(mean)])))
     noise = samplers.noise(keys(64, 1), (8, 8, 4))
     carry = SAMPLERS[kind].start(times.start * noise)
     found, _ = jax.jit(functools.partial(SAMPLERS[kind].steps, denoise))(carry, times, keys(64))
@@ -116,7 +116,7 @@ def test_normal_data_come_out_with_their_mean_and_deviation(normal, kind, eta):
 def test_a_run_in_parts_is_the_whole_run_bit_by_bit(normal, kind, eta, size):
     steps = 12 - (kind == "pndm")  # 12 calls of the network
     times = SAMPLERS[kind].times(normal.schedule, steps, eta)
-    denoise = unguided(normal, normal.embed_texts(["0.3"]), None, 1.0)
+    denoise = unguided(Words(normal, normal.embed_texts(["0.3"])))
     take = jax.jit(functools.partial(SAMPLERS[kind].steps, denoise))
     carry = SAMPLERS[kind].start(samplers.noise(keys(2, 1), (4, 4, 4)))
     whole, (path, _) = take(carry, times, keys(2))
@@ -132,7 +132,7 @@ def test_a_run_in_parts_is_the_whole_run_bit_by_bit(normal, kind, eta, size):
 
 def test_an_image_does_not_depend_on_its_batch(normal):
     times = SAMPLERS["ddim"].times(normal.schedule, 5, 1.0)
-    denoise = unguided(normal, normal.embed_texts(["0.3"]), None, 1.0)
+    denoise = unguided(Words(normal, normal.embed_texts(["0.3"])))
     take = jax.jit(functools.partial(samplers.ddim, denoise))
     some = keys(3)
     together = take(samplers.Carry(samplers.noise(some, (4, 4, 4))), times, some)[0].x

@@ -77,4 +77,11 @@ def test_a_scaling_by_words_needs_words(make_guidance, make_sampling, scale):
         UserError,
         match="guidance.scaling is 'freedom'; expected another one, or another sampler.scale",
     ):
-        make_guidance(scaling="freedom").check_against(make_sampling(scale=scale))
+        make_guidance(scaling="freedom").check_against(make_sampling(scale=scale), 10)
+
+
+def test_some_step_has_to_be_left_to_guide(make_guidance, make_sampling):
+    said = "guidance.free=0.9, guidance.until=1 and guidance.boost=1 leave none of 5 steps to guide"
+    with pytest.raises(UserError, match=said):
+        make_guidance(free=0.9).check_against(make_sampling(), 5)
+    make_guidance(free=0.9).check_against(make_sampling(), 10)
