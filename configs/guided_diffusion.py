@@ -82,7 +82,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.repeat_until = 0.7  # ... to this one
     config.guidance.backward = 0  # further steps on the predicted image itself
     config.guidance.backward_rate = 0.1  # their length
-    config.guidance.remat = False  # compute again for the gradient what would fill the memory
+    config.guidance.remat = False  # compute a whole network again for its gradient: a little less memory
 
     config.strip = ConfigDict()
     config.strip.columns = 8  # predicted images in the strip of each result; 0 for no strips
@@ -99,5 +99,4 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batch_size = 1
         config.guidance.clip = "openai/clip-vit-base-patch32"
         config.guidance.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-        config.guidance.remat = True
     return config
