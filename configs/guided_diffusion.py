@@ -82,7 +82,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.repeat_until = 0.7  # ... to this one
     config.guidance.backward = 0  # further steps on the predicted image itself
     config.guidance.backward_rate = 0.1  # their length
-    config.guidance.remat = False  # compute a whole network again for its gradient: a little less memory
+    config.guidance.remat = (
+        False  # compute a whole network again for its gradient: a little less memory
+    )
 
     config.strip = ConfigDict()
     config.strip.columns = 8  # predicted images in the strip of each result; 0 for no strips
