@@ -107,7 +107,7 @@ class How:
       scaling: a key of `SCALINGS`.
       backward: further steps down the gradient on the clean latents ("backward guidance" of universal guidance), which
         cost the decoder but not the UNet.
-      remat: the networks are computed again for the gradient, for less memory.
+      remat: blocks of the networks are computed again for the gradient, for less memory.
       always, once: whether all weights are above 0, and all counts are 1.
     """
 
@@ -134,9 +134,8 @@ def guided(words: Words, guide: Guide, how: How) -> Denoise:
       The function; the path keeps the clean latents with their guidance, and the losses of the image before its
       correction, NaN where nothing guides.
     """
+    words = words.replace(model=words.model.replace(remat=how.remat))
     estimate, decode = words.estimate, words.model.decode
-    if how.remat:
-        estimate, decode = jax.checkpoint(estimate), jax.checkpoint(decode)
 
     def loss(clean: jax.Array) -> tuple[jax.Array, Losses]:
         losses = guide.losses(decode(clean))

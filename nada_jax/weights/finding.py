@@ -145,4 +145,6 @@ def _fetch_from_hub(name: str, field: str, choices: Sequence[Sequence[str]]) -> 
         if all((directory / file).is_file() for file in weights):
             return directory
     expected = " or ".join(", ".join(weights) for weights in choices)
-    raise UserError(f"{field}={name!r}: the hub holds no Flax or PyTorch weights of that name ({expected})")
+    raise UserError(
+        f"{field}={name!r}: the hub holds no Flax or PyTorch weights of that name ({expected})"
+    )
