@@ -8,7 +8,7 @@
     python main.py --config=configs/guided_diffusion.py:sd                                # Stable Diffusion 1.5: for a GPU
 
 Expected: images/NAME.png; grid.png, all images; paths/NAME.png, a reference beside the images that were predicted on the way;
-loss.png; and guided_diffusion.html and guided_diffusion.md, all results of the workdir. What each setting does: docs/style.md.
+loss.png; and guided_diffusion.html and guided_diffusion.md, all results of the workdir. What each setting does: docs/diffusion.md.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ VARIANTS = ("", "free20", "sd")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the defaults, for a minute on two CPU cores.
+    """Returns the defaults, for the embedded model.
 
     Variant "free20" begins with steps that nothing guides; "sd" draws by Stable Diffusion 1.5 at 512 pixels.
     """
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.diffusion.weights = "avatar-diffusion"
     config.sampler = ConfigDict()
     config.sampler.method = "ddim"  # or "pndm", "euler"
-    config.sampler.steps = 100  # as in the report; 50 look nearly the same
+    config.sampler.steps = 100  # as in the report
     config.sampler.scale = (
         7.5  # of classifier-free guidance: how much the prompt counts; 1 for none
     )
@@ -75,14 +75,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.until = 1.0  # share of the steps from which nothing guides
     config.guidance.through = "denoiser"  # or "estimate": the gradient stops there, at less time
     config.guidance.scaling = (
-        "noise"  # unit of the weight; or "gradient", "freedom": see docs/style.md
+        "noise"  # unit of the weight; or "gradient", "freedom": see docs/diffusion.md
     )
     config.guidance.repeats = 1  # how often steps are taken, with new noise in between ...
     config.guidance.repeat_from = 0.3  # ... from this share of the steps
     config.guidance.repeat_until = 0.7  # ... to this one
     config.guidance.backward = 0  # further steps on the predicted image itself
     config.guidance.backward_rate = 0.1  # their length
-    config.guidance.remat = False  # compute again for the gradient what would fill the memory
+    config.guidance.remat = (
+        False  # compute a whole network again for its gradient: a little less memory
+    )
 
     config.strip = ConfigDict()
     config.strip.columns = 8  # predicted images in the strip of each result; 0 for no strips
@@ -99,5 +101,4 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batch_size = 1
         config.guidance.clip = "openai/clip-vit-base-patch32"
         config.guidance.layers = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-        config.guidance.remat = True  # 16 GB would not do otherwise
     return config

@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.size = 64  # side in pixels that images are brought to
     config.mirror = True  # also show every image mirrored; not where captions say left and right
     config.precision = "float32"  # UNet and text encoder compute in float32 or bfloat16
-    config.steps = 6000  # optimiser steps of the whole run, with those of the VAE and resumed ones
+    config.steps = 5500  # optimiser steps of the whole run, with those of the VAE and resumed ones
     config.batch_size = 32  # images per step of the UNet
     config.ema = 100.0  # half-life in steps of an average of the weights, the result; 0: none
 
@@ -63,7 +63,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.lr = 0.001
     config.optimizer.betas = (0.9, 0.99)
     config.optimizer.warmup = 100  # steps over which updates grow to full length
-    config.optimizer.decay = 4100  # steps after these over which they shrink to 0, as a cosine
+    config.optimizer.decay = 4100  # steps after these over which they would shrink to 0, as a cosine
     config.optimizer.clip = 1.0  # largest norm of the gradient
 
     config.samples = ConfigDict()  # of the grids

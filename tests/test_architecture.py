@@ -124,7 +124,9 @@ def test_torch_is_imported_in_the_reader_alone_and_only_when_something_is_read()
 
 
 def test_model_libraries_stay_in_their_modules():
-    networks = {f"nada_jax.models.{name}" for name in ("clip", "clip_network", "tokenizer")}
+    networks = {
+        f"nada_jax.models.{name}" for name in ("clip", "clip_network", "diffusion", "tokenizer")
+    }
     assert importers("transformers", lazy=True) == networks
     assert importers("diffusers", lazy=True) <= {"nada_jax.models.diffusion"}
 

@@ -62,6 +62,11 @@ SMALL = {
         },
         "meanvar.html",
     ),
+    "guided_vs_prompt": (
+        {"diffusion.weights": "tiny", "sampler.steps": 1, "count": 1, "ways": ("prompt",)}
+        | {"guidance.layers": ("relu1_1",), "guidance.through": "estimate"},
+        "guided_vs_prompt.html",
+    ),
     "texture": (
         {"size": 16, "sets": "all", "loss.style_layers": ("relu1_1",)}
         | {"scales.smallest": 16, "scales.first_steps": 1},

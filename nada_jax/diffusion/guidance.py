@@ -10,6 +10,7 @@ from collections.abc import Callable
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nada_jax.diffusion.objectives import Guide
 from nada_jax.diffusion.samplers import Denoise, Times, noise
@@ -28,8 +29,7 @@ def as_unit(x: jax.Array) -> jax.Array:
     # By the largest first: squares of a small gradient are none in float32.
     peak = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
     scaled = x / jnp.where(peak > 0, peak, 1)
-    size = jnp.sqrt(jnp.mean(scaled**2, axis=axes, keepdims=True))
-    return scaled / jnp.where(peak > 0, size, 1)
+    return scaled / jnp.where(peak > 0, size(scaled), 1)
 
 
 def size(x: jax.Array) -> jax.Array:
@@ -96,7 +96,7 @@ def unguided(words: Words) -> Denoise:
 
 @flax.struct.dataclass
 class How:
-    """How the gradient of a loss guides.
+    """How the gradient of a loss guides; numbers are arrays, so that others need no other program.
 
     Attributes:
       weights: of the correction at each step, float32 [steps]; at those where it is 0, no gradient is computed.
@@ -107,13 +107,13 @@ class How:
       scaling: a key of `SCALINGS`.
       backward: further steps down the gradient on the clean latents ("backward guidance" of universal guidance), which
         cost the decoder but not the UNet.
-      remat: the networks are computed again for the gradient, for less memory.
+      remat: blocks of the networks are computed again for the gradient, for less memory.
       always, once: whether all weights are above 0, and all counts are 1.
     """
 
-    weights: jax.Array
-    counts: jax.Array
-    backward_rate: jax.Array
+    weights: np.ndarray | jax.Array
+    counts: np.ndarray | jax.Array
+    backward_rate: np.ndarray | jax.Array
     through: str = flax.struct.field(pytree_node=False)
     scaling: str = flax.struct.field(pytree_node=False)
     backward: int = flax.struct.field(pytree_node=False)
@@ -126,7 +126,7 @@ def guided(words: Words, guide: Guide, how: How) -> Denoise:
     """What a sampler asks, guided by words and by the losses of a guide.
 
     Args:
-      words: guide as well.
+      words: the prompts and their guidance.
       guide: gives the losses, summed by their factors.
       how: see the class.
 
@@ -134,9 +134,8 @@ def guided(words: Words, guide: Guide, how: How) -> Denoise:
       The function; the path keeps the clean latents with their guidance, and the losses of the image before its
       correction, NaN where nothing guides.
     """
+    words = words.replace(model=words.model.replace(remat=how.remat))
     estimate, decode = words.estimate, words.model.decode
-    if how.remat:
-        estimate, decode = jax.checkpoint(estimate), jax.checkpoint(decode)
 
     def loss(clean: jax.Array) -> tuple[jax.Array, Losses]:
         losses = guide.losses(decode(clean))
@@ -176,7 +175,7 @@ def guided(words: Words, guide: Guide, how: How) -> Denoise:
         return eps, clean_of(eps, x, at.alpha), nothing
 
     def once(x: jax.Array, at: Times) -> tuple[jax.Array, ...]:
-        weight = how.weights[at.index]
+        weight = jnp.asarray(how.weights)[at.index]
         if how.always:
             return corrected(x, at, weight)
         return jax.lax.cond(weight > 0, corrected, free, x, at, weight)
@@ -194,7 +193,7 @@ def guided(words: Words, guide: Guide, how: How) -> Denoise:
             return once(jnp.where(k > 0, back, x), at)
 
         empty = x, x, {name: jnp.zeros(len(x)) for name in guide.names}
-        eps, clean, losses = jax.lax.fori_loop(0, how.counts[at.index], again, empty)
+        eps, clean, losses = jax.lax.fori_loop(0, jnp.asarray(how.counts)[at.index], again, empty)
         return eps, clean, (clean, losses)
 
     return denoise

@@ -185,7 +185,7 @@ class Goals(Section, name="guidance"):
 
     @property
     def needed(self) -> frozenset[str]:
-        """Fields that the objectives need."""
+        """Fields that the objectives need, such as "reference"."""
         return frozenset(x for name in self.loss.factors for x in OBJECTIVES[name].needs)
 
     def check(self) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import jax.numpy as jnp
 import numpy as np
 
 from nada_jax.diffusion.guidance import SCALINGS, THROUGH, How
@@ -130,9 +129,9 @@ class Guidance(Goals, name="guidance"):
         """What `guidance.guided` takes, for `total` steps."""
         weights, counts = self.weights(total), self.counts(total)
         return How(
-            weights=jnp.asarray(weights),
-            counts=jnp.asarray(counts),
-            backward_rate=jnp.float32(self.backward_rate),
+            weights=weights,
+            counts=counts,
+            backward_rate=np.float32(self.backward_rate),
             through=self.through,
             scaling=self.scaling,
             backward=self.backward,

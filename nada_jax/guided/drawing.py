@@ -251,7 +251,7 @@ def _spread(steps: int, columns: int) -> list[int]:
 
 def _no_losses(batch: Batch) -> dict[str, np.ndarray]:
     guide = batch.prepared.guide
-    names = [] if guide is None else guide.section.loss.factors
+    names = [] if guide is None else guide.names
     return {name: np.zeros((0, len(batch.pictures)), np.float32) for name in names}
 
 

@@ -4,6 +4,7 @@ The networks are the Flax ones of `diffusers` and `transformers`; `diffusers` is
 is a model, since it is an optional requirement.
 """
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ class Diffusion:
       padding: token behind the end of a text.
       name: how messages call it.
       precision: "float32" or "bfloat16", in which UNet and text encoder compute; the VAE does in float32.
+      remat: whether gradients keep only the inputs of blocks and compute the rest again: less memory, more time.
     """
 
     params: dict[str, Any] = flax.struct.field(repr=False)
@@ -56,6 +58,7 @@ class Diffusion:
     padding: int = flax.struct.field(pytree_node=False, default=0)
     name: str = flax.struct.field(pytree_node=False, default="diffusion")
     precision: str = flax.struct.field(pytree_node=False, default="float32")
+    remat: bool = flax.struct.field(pytree_node=False, default=False)
 
     @property
     def networks(self) -> SimpleNamespace:
@@ -135,7 +138,7 @@ class Diffusion:
         """
         t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
         params = {"params": self.params["unet"]}
-        found = _apply(self.networks.unet, params, jnp.moveaxis(x, -1, 1), t, context).sample
+        found = self._apply(self.networks.unet, params, jnp.moveaxis(x, -1, 1), t, context).sample
         return jnp.moveaxis(found, 1, -1).astype(jnp.float32)
 
     def estimate(self, x: jax.Array, t: jax.Array, context: jax.Array) -> jax.Array:
@@ -149,7 +152,7 @@ class Diffusion:
         """Latents [b, h, w, c] -> images [b, factor * h, factor * w, 3], about [-1, 1], in float32."""
         vae, factor = self.networks.vae, self.networks.configs["vae"]["scaling_factor"]
         z = jnp.moveaxis(latents.astype(jnp.float32) / factor, -1, 1)
-        found = _apply(vae, {"params": self.params["vae"]}, z, method=vae.decode).sample
+        found = self._apply(vae, {"params": self.params["vae"]}, z, method=vae.decode).sample
         return jnp.moveaxis(found, 1, -1)
 
     def encode(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -169,14 +172,16 @@ class Diffusion:
         check_images(images)
         vae = self.networks.vae
         x = jnp.moveaxis(images.astype(jnp.float32), -1, 1)
-        found = _apply(vae, {"params": self.params["vae"]}, x, method=vae.encode).latent_dist
+        found = self._apply(vae, {"params": self.params["vae"]}, x, method=vae.encode).latent_dist
         return found.mean, found.logvar  # Flax's class gives these with channels last
 
-
-def _apply(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """`network.apply`, with layers of our own in place of some."""
-    with nn.intercept_methods(diffusion_layers.intercept):
-        return network.apply(*args, **kwargs)
+    def _apply(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """`network.apply`, with layers of our own in place of some."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(nn.intercept_methods(diffusion_layers.intercept))
+            if self.remat:
+                stack.enter_context(nn.intercept_methods(diffusion_layers.Rematerialised()))
+            return network.apply(*args, **kwargs)
 
 
 @jax.jit

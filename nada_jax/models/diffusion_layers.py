@@ -90,3 +90,35 @@ LAYERS: dict[str, Callable[[Any, jax.Array], jax.Array | None]] = {
     "FlaxGEGLU": _gated,
     "GroupNorm": _group_norm,
 }
+
+
+class Rematerialised:
+    """Blocks whose inputs alone are kept for the gradient; for `flax.linen.intercept_methods`, inside of `intercept`."""
+
+    # Blocks that hold no others of these; and per block, since computing a whole network again would not lower the peak.
+    BLOCKS = ("FlaxResnetBlock2D", "FlaxBasicTransformerBlock", "FlaxAttentionBlock")
+
+    def __init__(self):
+        self.within = False  # a block, which is called again as a function of its parameters
+
+    def __call__(
+        self,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        """See `intercept`."""
+        known = type(context.module).__name__ in self.BLOCKS and context.method_name == "__call__"
+        if self.within or not known:
+            return call(*args, **kwargs)
+        block, variables = context.module.unbind()
+
+        def run(variables: Any, *args: Any) -> Any:
+            self.within = True
+            try:
+                return block.apply(variables, *args, **kwargs)
+            finally:
+                self.within = False
+
+        return jax.checkpoint(run)(variables, *args)

@@ -26,7 +26,7 @@ from nada_jax.transfers import sources
 from nada_jax.web import gallery
 
 # The remedy for a lack of it.
-MEMORY = "lower batch_size or sampler.size, or set guidance.remat=True or guidance.through=estimate"
+MEMORY = "set guidance.through=estimate or precision=bfloat16, or lower batch_size or sampler.size"
 GRID, PLOT, PAGE, TABLE = "grid.png", "loss.png", "guided_diffusion.html", "guided_diffusion.md"
 RESULTS = ("images/*.png", "paths/*.png", GRID, PLOT, PAGE, TABLE, SNAPSHOT)
 # Names of images tell these apart, so that further ones stand beside earlier ones.

@@ -30,7 +30,7 @@ from nada_jax.transfers import sources
 from nada_jax.transfers.drawing import Job
 from nada_jax.web import gallery
 
-MEMORY = "lower batch_size or sampler.size, or set guidance.remat=True or guidance.through=estimate"
+MEMORY = "set guidance.through=estimate or precision=bfloat16, or lower batch_size or sampler.size"
 PAGE, TABLE, SHEET = "guided_vs_prompt.html", "guided_vs_prompt.md", "guided_vs_prompt.png"
 RESULTS = ("images/*.png", PAGE, TABLE, SHEET, SNAPSHOT)
 FREE = (

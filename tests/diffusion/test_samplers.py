@@ -21,6 +21,7 @@ CLASSES = {
 }
 # (spacing, offset, set_alpha_to_one): that of Stable Diffusion, and what else there is.
 SPACINGS = ("leading", 1, False), ("linspace", 0, True), ("trailing", 0, True)
+PAIRS = (0, "epsilon"), (0, "v_prediction"), (1, "epsilon"), (2, "v_prediction")
 
 
 @functools.cache
@@ -55,12 +56,11 @@ def of_diffusers(kind, schedule):
     return theirs
 
 
-@pytest.mark.parametrize("spacing", SPACINGS, ids=lambda x: x[0])
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(("spacing", "prediction"), PAIRS)
 @pytest.mark.parametrize("kind", SAMPLERS)
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_ten_steps_are_those_of_diffusers(kind, prediction, spacing, assert_close):
-    space, offset, one = spacing
+    space, offset, one = SPACINGS[spacing]
     schedule = Schedule(
         prediction=prediction, timestep_spacing=space, steps_offset=offset, set_alpha_to_one=one
     )

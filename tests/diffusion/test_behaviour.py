@@ -1,0 +1,81 @@
+"""What guidance does to images of the embedded model, over 16 seeds."""
+
+import jax
+import numpy as np
+import pytest
+
+from nada_jax import images
+from nada_jax.diffusion.objectives import Guide
+from nada_jax.diffusion.sampling import prepare
+from nada_jax.losses.style import KINDS
+from nada_jax.weights.loading import load_clip, load_diffusion
+from nada_jax.weights.registry import ASSETS
+
+WEIGHTS = "avatar-diffusion"
+PROMPT, OTHER = "a person with red hair and glasses", "a bald man with a beard"
+SEEDS, STEPS = range(16), 12
+LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ASSETS / WEIGHTS).is_dir(), reason="the weights are not there yet"),
+]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return images.read(ASSETS / "styles" / "mosaic.jpg", 64)[None]
+
+
+@pytest.fixture(scope="module")
+def drawn(make_sampling, make_guidance, reference):
+    """drawn["free"] -> images [16, 64, 64, 3]: of the prompt, of the other one, guided, and guided after free steps."""
+    model = load_diffusion(WEIGHTS)
+    sampling = make_sampling(steps=STEPS, scale=4.0)
+    # The last step is free in both, so that one program draws both.
+    fields = {"loss": {"gram": 1.0}, "vgg": "lpips", "layers": LAYERS, "until": 0.9}
+    guided, free = (make_guidance(free=share, **fields) for share in (0.0, 0.4))
+    prepared = prepare(model, sampling, guided, [PROMPT, OTHER], reference=reference, chunk=STEPS)
+
+    def draw(row, guidance):
+        guide = None if guidance is None else prepared.guide
+        contexts = prepared.contexts[row : row + 1]
+        drawing = prepared.replace(contexts=contexts, guide=guide, guidance=guidance)
+        state, _ = drawing.advance(drawing.start(SEEDS), 0)
+        return np.asarray(drawing.decode(state.carry.x))
+
+    ways = {"plain": (0, None), "other": (1, None), "guided": (0, guided), "free": (0, free)}
+    return {way: draw(*how) for way, how in ways.items()}
+
+
+@pytest.fixture(scope="module")
+def styles(drawn, make_guidance, reference):
+    """styles["free"] -> mean distances from the style, by kind."""
+    section = make_guidance(dict.fromkeys(KINDS, 1.0), vgg="lpips", layers=LAYERS)
+    losses = jax.jit(Guide.load(section, 64, reference=reference).losses)
+    return {
+        way: {kind: float(x.mean()) for kind, x in losses(made).items()}
+        for way, made in drawn.items()
+    }
+
+
+def test_guidance_halves_the_distance_from_the_style(styles):
+    """By the measure that guides, and by one that does not."""
+    assert styles["guided"]["gram"] < 0.5 * styles["plain"]["gram"]
+    assert styles["guided"]["wasserstein"] < 0.7 * styles["plain"]["wasserstein"]
+
+
+def test_guided_images_still_show_their_prompt(drawn):
+    """To a CLIP that took no part, they stay nearer to what images of the prompt are than to those of another one."""
+    judge = load_clip("avatar-p8")
+    text = judge.embed_texts([PROMPT])[0]
+    embed = jax.jit(judge.embed_images)
+    fit = {way: float((embed(made) @ text).mean()) for way, made in drawn.items()}
+    assert fit["guided"] - fit["other"] > 0.5 * (fit["plain"] - fit["other"]) > 0
+
+
+def test_free_steps_at_the_start_keep_the_content(drawn, styles):
+    """Images are nearer to those that nothing guides, of the same seeds; and their style is still nearer."""
+    apart = {x: ((drawn[x] - drawn["plain"]) ** 2).mean(axis=(1, 2, 3)) for x in ("guided", "free")}
+    assert apart["free"].mean() < 0.7 * apart["guided"].mean()
+    assert (apart["free"] < apart["guided"]).mean() > 0.8
+    assert styles["free"]["gram"] < styles["plain"]["gram"]
