@@ -63,7 +63,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.lr = 0.001
     config.optimizer.betas = (0.9, 0.99)
     config.optimizer.warmup = 100  # steps over which updates grow to full length
-    config.optimizer.decay = 4100  # steps after these over which they would shrink to 0, as a cosine
+    config.optimizer.decay = (
+        4100  # steps after these over which they would shrink to 0, as a cosine
+    )
     config.optimizer.clip = 1.0  # largest norm of the gradient
 
     config.samples = ConfigDict()  # of the grids
