@@ -73,7 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.guidance.boost_from = 0.5  # ... from this share of the steps on
     config.guidance.free = 0.0  # share of the steps, at the start, that nothing guides
     config.guidance.until = 1.0  # share of the steps from which nothing guides
-    config.guidance.through = "denoiser"  # or "estimate": the gradient stops there, at less time
+    config.guidance.through = "estimate"  # or "denoiser": the gradient goes through it as well
     config.guidance.scaling = (
         "noise"  # unit of the weight; or "gradient", "freedom": see docs/diffusion.md
     )

@@ -47,7 +47,7 @@ def guided_diffusion(
       loss: objective -> factor; by default {"gram": 1.0} with a reference, and otherwise nothing guides.
       content: for the objectives l2, lpips and direction; as `reference`.
       report: is called every few steps with the number of those taken and of all.
-      guidance: other fields of `guidance` in that config, such as weight=0.3 or through="estimate".
+      guidance: other fields of `guidance` in that config, such as weight=0.3 or through="denoiser".
 
     Returns:
       float32 [n, size, size, 3] in [-1, 1], an image for each seed.
@@ -110,7 +110,7 @@ DEFAULTS = {
     "boost_from": 0.5,
     "free": 0.0,
     "until": 1.0,
-    "through": "denoiser",
+    "through": "estimate",
     "scaling": "noise",
     "repeats": 1,
     "repeat_from": 0.3,

@@ -15,10 +15,7 @@ WEIGHTS = "avatar-diffusion"
 PROMPT, OTHER = "a person with red hair and glasses", "a bald man with a beard"
 SEEDS, STEPS = range(16), 12
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (ASSETS / WEIGHTS).is_dir(), reason="the weights are not there yet"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,10 @@ def drawn(make_sampling, make_guidance, reference):
     model = load_diffusion(WEIGHTS)
     sampling = make_sampling(steps=STEPS, scale=4.0)
     # The last step is free in both, so that one program draws both.
-    fields = {"loss": {"gram": 1.0}, "vgg": "lpips", "layers": LAYERS, "until": 0.9}
+    fields = {
+        "loss": {"gram": 1.0}, "vgg": "lpips", "layers": LAYERS, "through": "estimate", "weight": 0.6,
+        "boost": 1.5, "boost_from": 0.5, "until": 0.95,
+    }  # fmt: skip
     guided, free = (make_guidance(free=share, **fields) for share in (0.0, 0.4))
     prepared = prepare(model, sampling, guided, [PROMPT, OTHER], reference=reference, chunk=STEPS)
 
