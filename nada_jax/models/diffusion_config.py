@@ -14,6 +14,10 @@ from nada_jax.models.noise import Schedule
 PARTS = ("unet", "vae", "text_encoder", "scheduler")  # folders of the layout, less the tokenizer
 # Widest and deepest that published models come near; tracing a damaged file's claim of more takes for ever.
 WIDEST, DEEPEST, LARGEST = 2**14, 64, 2**12
+CLASSES = {
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+}  # "FlaxAutoencoderKL" is the same
 DOWN, UP = ("CrossAttnDownBlock2D", "DownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")
 
 # Fields that the networks are built by, with the defaults of diffusers.
@@ -85,6 +89,10 @@ def canonical(configs: Mapping[str, Mapping[str, Any]]) -> str:
     Raises:
       UserError: a field is not possible, or of a network that is not built.
     """
+    for part, name in CLASSES.items():
+        found = configs[part].get("_class_name", name)
+        if found not in (name, f"Flax{name}"):
+            raise UserError(f"{part}/config.json describes a {found!r}; expected {name!r}")
     unet = _chosen("unet/config.json", configs["unet"], UNET, UNET_PLAIN)
     vae = _chosen("vae/config.json", configs["vae"], VAE, VAE_PLAIN)
     _check_unet(unet)

@@ -64,6 +64,8 @@ def change(copy, file, **fields):
     ("file", "fields", "message"),
     [
         ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type='text_time'"),
+        ("unet/config.json", {"_class_name": "ControlNetModel"}, "'ControlNetModel'; expected 'UNet2DConditionModel'"),
+        ("vae/config.json", {"_class_name": "AutoencoderTiny"}, "'AutoencoderTiny'; expected 'AutoencoderKL'"),
         ("unet/config.json", {"in_channels": 9}, "inpainting"),
         ("unet/config.json", {"block_out_channels": [40]}, "multiples of 32"),
         ("unet/config.json", {"layers_per_block": 10**9}, "layers_per_block=1000000000"),
@@ -88,10 +90,15 @@ def test_all_arrays_that_do_not_fit_are_named_by_the_names_of_the_file(copy):
     arrays["conv_in.bias"] = arrays["conv_in.bias"][1:]
     arrays["more.weight"] = np.zeros(3, np.float32)
     del arrays["conv_out.bias"]
+    arrays["time_embedding.linear_1.bias"][0] = np.nan
     files.write_safetensors(path, arrays, metadata)
-    with pytest.raises(
-        UserError, match=r"(?s)(?=.*conv_in\.bias)(?=.*more\.weight)(?=.*conv_out\.bias)"
-    ):
+    named = (
+        "conv_in.bias",
+        "more.weight",
+        "conv_out.bias",
+        "time_embedding.linear_1.bias holds NaN",
+    )
+    with pytest.raises(UserError, match="(?s)" + "".join(f"(?=.*{x})" for x in named)):
         load_diffusion(copy)
 
 
@@ -99,4 +106,10 @@ def test_all_arrays_that_do_not_fit_are_named_by_the_names_of_the_file(copy):
 def test_a_missing_file_is_named(copy, file):
     (copy / file).unlink()
     with pytest.raises(UserError, match=file):
+        load_diffusion(copy)
+
+
+def test_text_in_place_of_json_is_named(copy):
+    (copy / "vae" / "config.json").write_text("not found")
+    with pytest.raises(UserError, match=r"vae/config\.json is not JSON"):
         load_diffusion(copy)
