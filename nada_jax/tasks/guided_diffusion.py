@@ -189,7 +189,10 @@ def draw(
     # Of all images, so that one is drawn beside the same others whatever is done already: the same numbers, bit by bit.
     every = drawing.split(prepared, prompts, pictures, size)
     rest = [batch for batch in every if set(batch.pictures) & set(todo)]
-    print(f"{settings.diffusion.weights}: {len(todo)} images of {side} pixels", flush=True)
+    print(
+        f"{settings.diffusion.weights}: {len(todo)} images of {side} pixels; the first steps compile",
+        flush=True,
+    )
     if idle := meshes.idle(mesh, {"batch_size": size}):
         print(idle, flush=True)
     first = {
