@@ -29,7 +29,7 @@ PICKLED = {
     "text_encoder": Path("pytorch_model.bin"),
 }
 # Of a directory, what is copied beside the configuration files.
-TOKENIZER = (*diffusers.TOKENIZER, "added_tokens.json", "tokenizer.json")
+TOKENIZER = (*diffusers.TOKENIZER, "added_tokens.json")
 
 
 class Official(NamedTuple):

@@ -36,6 +36,7 @@ FILES = (
 )  # fmt: skip
 ENCODED = 64  # images at once, for their latents
 TEXTS = Rule(lambda x: len(x) > 0 and all(text.strip() for text in x), "a list of prompts")
+STEPS = Rule(lambda x: 1 <= x < 1000, "a whole number in 1..999: the model knows 1,000 times")
 SIDE = Rule(lambda x: 8 <= x <= 1024, "a number of pixels in 8..1024")
 
 
@@ -43,7 +44,7 @@ class Samples(Section, name="samples"):
     """The sample grids; `config.samples`."""
 
     prompts: Annotated[tuple[str, ...], TEXTS]
-    steps: Count
+    steps: Annotated[int, STEPS]
     scale: Scale
     seed: Seed
 
@@ -102,6 +103,7 @@ def train(run: TrainingRun, settings: Settings) -> int:
     """Trains within the workdir that the run holds; see `run`."""
     # -- data and networks ------------------------------------------------------------------------
     began = time.perf_counter()
+    tokenizer = finding.find_clip(settings.clip, "clip")  # not a file, which has none
     data = captions.read(settings.data, settings.size, field="data")
     root = jax.random.key(settings.seed)
     model = make_model(settings, root)
@@ -170,7 +172,7 @@ def train(run: TrainingRun, settings: Settings) -> int:
         return code
     if moments is None:  # all steps had been done before
         model, moments = with_latents(run, model, states["vae"], data, settings)
-    write(run, settings, result(model, states))
+    write(run, settings, result(model, states), tokenizer)
     return 0
 
 
@@ -248,12 +250,11 @@ def grid(step: int) -> str:
     return f"samples/step_{step:06d}.png"
 
 
-def write(run: TrainingRun, settings: Settings, model: Diffusion) -> None:
+def write(run: TrainingRun, settings: Settings, model: Diffusion, tokenizer: Path) -> None:
     """Writes the model and the plot of a finished run."""
     directory = run.path("model")
     run.check()
     directory.mkdir(exist_ok=True)
-    tokenizer = finding.find_clip(settings.clip, "clip")
     diffusers.write(model, directory, tokenizer)
     run.say(f"model: {directory}")
     if run.rows:

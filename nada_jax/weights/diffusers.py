@@ -32,7 +32,9 @@ WEIGHTS = {
     "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
     "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
 }
-TOKENIZER = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json")
+TOKENIZER = (
+    "vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json", "tokenizer_config.json",
+)  # fmt: skip
 INDEX = {  # model_index.json, by which diffusers makes a pipeline
     "_class_name": "StableDiffusionPipeline",
     "feature_extractor": [None, None],

@@ -71,6 +71,7 @@ def test_a_run_writes_a_model_and_continues_where_it_stopped(config, tmp_path):
         ({"unet.attention": (0,)}, "or texts have no effect"),
         ({"unet.heads": 5}, "unet.heads is 5; expected a divisor"),
         ({"samples.prompts": ("",)}, "samples.prompts"),
+        ({"samples.steps": 2000}, "samples.steps is 2000"),
         ({"clip": "no/such/clip"}, "clip='no/such/clip' is neither"),
     ],
 )  # fmt: skip
