@@ -1,6 +1,6 @@
 """Draws prompts by a diffusion model that a loss of the coming image guides: here the style of a reference.
 
-    python main.py --config=configs/guided_diffusion.py                                   # a portrait in the style of waves
+    python main.py --config=configs/guided_diffusion.py                                   # portraits in the style of a mosaic
     python main.py --config=configs/guided_diffusion.py --config.prompt="an old man" --config.guidance.reference=painting.jpg
     python main.py --config=configs/guided_diffusion.py --config.prompt=prompts.txt --config.count=4
     python main.py --config=configs/guided_diffusion.py --config.guidance.weight=0        # the prompt alone
@@ -49,8 +49,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampler.size = 0  # side of the images in pixels; 0 for the model's own
 
     config.guidance = ConfigDict()
-    # An image, or the name of one that ships, such as "mosaic": its style is that of gram, mean_variance and wasserstein.
-    config.guidance.reference = "waves"
+    # An image, or the name of one that ships, such as "waves": its style is that of gram, mean_variance and wasserstein.
+    config.guidance.reference = "mosaic"
     config.guidance.content = (
         ""  # an image that l2 and lpips hold to, and direction leads away from
     )

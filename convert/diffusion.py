@@ -5,6 +5,7 @@ right shapes, is checked against the classes in Flax, which will read them.
 """
 
 import functools
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,7 +125,11 @@ def read_directory(path: Path) -> Official:
                 for key, array in _read_arrays(file).items():
                     if official.setdefault(f"{part}/{key}", array) is not array:
                         raise UserError(f"{file} has {key}, which another file of {part} has, too")
-    return _fitted(diffusion_tables.DIRECTORY, official, configs, path)
+    found = _fitted(diffusion_tables.DIRECTORY, official, configs, path)
+    tokens = json.loads(diffusion.canonical(configs))["text_encoder"]["vocab_size"]
+    with reading(path):  # without one that fits, nobody could load what is written
+        diffusers.read_tokenizer(path / "tokenizer", tokens)
+    return found
 
 
 def _weights(directory: Path, part: str) -> list[Path]:
@@ -146,10 +151,13 @@ def _weights(directory: Path, part: str) -> list[Path]:
 def _pieces(index: Path) -> list[Path]:
     """The files that an index names, all of them beside it."""
     placed = files.read_json(index).get("weight_map")
-    names = set(placed.values()) if isinstance(placed, dict) else set()
-    if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
+    named = list(placed.values()) if isinstance(placed, dict) else []
+    # Of at most as many letters as file systems take.
+    if not named or not all(
+        isinstance(x, str) and x == Path(x).name and len(x) < 256 for x in named
+    ):
         raise UserError(f"{index} has no weight_map from names of arrays to files beside it")
-    pieces = [index.with_name(name) for name in sorted(names)]
+    pieces = [index.parent / name for name in sorted(set(named))]
     if missing := [piece.name for piece in pieces if not piece.is_file()]:
         raise UserError(f"{index} names {missing[0]}, which is missing; download it again")
     return pieces

@@ -50,9 +50,11 @@ def read(source: str, size: int, *, field: str, say: Callable[[str], None] = pri
         raise UserError(f"{field} is empty; expected {LAYOUTS}")
     files.check_local(source, said)
     path = files.expand(source)
-    if path.is_dir():
+    with reading(path):  # OSError: a name that is too long
+        folder, file = path.is_dir(), path.suffix == ".npz" and path.is_file()
+    if folder:
         found = _folder(path, size, say)
-    elif path.suffix == ".npz" and path.is_file():
+    elif file:
         found = _arrays(path, size)
     else:
         raise UserError(f"{said} does not exist; expected {LAYOUTS}")
@@ -76,12 +78,13 @@ def _folder(folder: Path, size: int, say: Callable[[str], None]) -> Captioned:
 def _listed(folder: Path) -> list[tuple[Path, list[str]]]:
     listed = folder / "metadata.jsonl"
     if not listed.is_file():
-        texts = sorted(path for path in folder.rglob("*.txt") if not path.name.startswith("."))
         pairs = []
-        for text in texts:
-            beside = sorted(x for x in text.parent.glob(f"{text.stem}.*") if x != text)
+        for text in sorted(folder.rglob("*.txt")):
+            if text.name.startswith(".") or not text.is_file():
+                continue
+            beside = [x for x in text.parent.iterdir() if x.stem == text.stem and _is_image(x)]
             captions = [line.strip() for line in files.read_text(text).splitlines() if line.strip()]
-            pairs += [(beside[0], captions)] if beside and captions else []
+            pairs += [(sorted(beside)[0], captions)] if beside and captions else []
         return pairs
     pairs = []
     for number, line in enumerate(files.read_text(listed).splitlines(), 1):
@@ -90,15 +93,22 @@ def _listed(folder: Path) -> list[tuple[Path, list[str]]]:
         where = f"line {number} of {listed}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where} is not JSON: {error}") from error
         name = row.get("file_name") if isinstance(row, Mapping) else None
-        if not isinstance(name, str):
+        within = (
+            isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+        )
+        if not name or not within:
             raise UserError(f"{where} has no file_name; expected a file of the folder")
         texts = _texts(row, where)
         if texts:
             pairs.append((folder / name, texts))
     return pairs
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in Image.registered_extensions() and path.is_file()
 
 
 def _texts(row: Mapping[str, Any], where: str) -> list[str]:
@@ -114,7 +124,7 @@ def _arrays(path: Path, size: int) -> Captioned:
         if "images" not in arrays:
             raise UserError(f"{path} holds no array `images`; expected uint8 [n, h, w, 3]")
         pixels = arrays["images"]
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or not pixels.size:
         raise UserError(
             f"`images` of {path} is {pixels.dtype} {pixels.shape}; expected uint8 [n, h, w, 3]"
         )
@@ -124,9 +134,14 @@ def _arrays(path: Path, size: int) -> Captioned:
             [images.to_uint8(images.square(Image.fromarray(x), size)) for x in pixels]
         )
     beside = path.with_suffix(".json")
+    if not beside.is_file():
+        raise UserError(
+            f"{beside} does not exist; expected a list of objects with captions, one an image"
+        )
+    text = files.read_text(beside)
     try:
-        rows = json.loads(files.read_text(beside))
-    except ValueError as error:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{beside} is not JSON: {error}") from error
     if not isinstance(rows, list) or len(rows) != len(pixels):
         count = len(rows) if isinstance(rows, list) else "no"

@@ -134,7 +134,8 @@ def guided(words: Words, guide: Guide, how: How) -> Denoise:
       The function; the path keeps the clean latents with their guidance, and the losses of the image before its
       correction, NaN where nothing guides.
     """
-    words = words.replace(model=words.model.replace(remat=how.remat))
+    if how.remat:
+        words = words.replace(model=words.model.replace(remat=True))
     estimate, decode = words.estimate, words.model.decode
 
     def loss(clean: jax.Array) -> tuple[jax.Array, Losses]:

@@ -1,5 +1,6 @@
 """From prompts to images in one call, without a workdir."""
 
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,10 +56,14 @@ def guided_diffusion(
     Raises:
       UserError: an image or a setting cannot be used.
     """
-    prompts = [prompt] * len(seeds) if isinstance(prompt, str) else list(prompt)
-    good = len(seeds) > 0 and all(int(seed) == seed and int(seed) in SEEDS for seed in seeds)
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError:  # no sequence, or not of whole numbers
+        numbers = []
+    prompts = [prompt] * len(numbers) if isinstance(prompt, str) else list(prompt)
+    good = len(numbers) > 0 and all(seed in SEEDS for seed in numbers)
     need(good, "seeds", seeds, "one or more whole numbers in 0..2^32 - 1")
-    need(len(prompts) == len(seeds), "prompt", prompt, f"one text, or {len(seeds)}, as seeds")
+    need(len(prompts) == len(numbers), "prompt", prompt, f"one text, or {len(numbers)}, as seeds")
     given = {"reference": reference, "content": content}
     found = {name: opened(x, name) for name, x in given.items() if x is not None}
     factors = ({"gram": 1.0} if "reference" in found else {}) if loss is None else dict(loss)
@@ -85,7 +90,7 @@ def guided_diffusion(
         negatives=(negative,),
         **{name: images.square(image, side)[None] for name, image in found.items()},
     )
-    state = drawing.start([int(seed) for seed in seeds])
+    state = drawing.start(numbers)
     for chunk in range(drawing.chunks):
         state, _ = drawing.advance(state, chunk)
         if report is not None:

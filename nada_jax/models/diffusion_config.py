@@ -18,6 +18,14 @@ CLASSES = {
     "unet": "UNet2DConditionModel",
     "vae": "AutoencoderKL",
 }  # "FlaxAutoencoderKL" is the same
+TEXT = {  # the same of the text encoder; the number of heads has to divide the first
+    "hidden_size": WIDEST,
+    "intermediate_size": 2**16,
+    "num_hidden_layers": DEEPEST,
+    "num_attention_heads": WIDEST,
+    "max_position_embeddings": LARGEST,
+    "vocab_size": 2**20,
+}
 DOWN, UP = ("CrossAttnDownBlock2D", "DownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")
 
 # Fields that the networks are built by, with the defaults of diffusers.
@@ -108,6 +116,13 @@ def canonical(configs: Mapping[str, Mapping[str, Any]]) -> str:
         raise UserError(
             f"text_encoder/config.json describes a {text['model_type']!r} model; expected 'clip_text_model'"
         )
+    for name, most in TEXT.items():
+        _count("text_encoder/config.json", name, text.get(name, 1), most)
+    eps = text.get("layer_norm_eps", 1e-5)
+    if not isinstance(eps, float) or not 0 < eps < 1:
+        raise UserError(
+            f"text_encoder/config.json says layer_norm_eps={eps!r}; expected a number between 0 and 1"
+        )
     if unet["cross_attention_dim"] != text.get("hidden_size", 512):
         raise UserError(
             f"unet/config.json says cross_attention_dim={unet['cross_attention_dim']!r}, but the text encoder has "
@@ -181,13 +196,17 @@ def _check_unet(config: Mapping[str, Any]) -> None:
         for kind in _list(file, config, name, blocks):
             if kind not in known:
                 raise UserError(f"{file} says {name} has {kind!r}; expected {' or '.join(known)}")
-    for name in ("attention_head_dim", "transformer_layers_per_block"):
+    for name, most in (("attention_head_dim", WIDEST), ("transformer_layers_per_block", DEEPEST)):
         value = config[name]
         for one in [value] if not isinstance(value, list) else _list(file, config, name, blocks):
-            _count(file, name, one, WIDEST)
-    value = config[
-        "attention_head_dim"
-    ]  # which is the number of heads, by an old mistake of diffusers
+            _count(file, name, one, most)
+    for name in ("only_cross_attention", "use_linear_projection", "flip_sin_to_cos"):
+        value = config[name]
+        for one in [value] if not isinstance(value, list) else _list(file, config, name, blocks):
+            if not isinstance(one, bool):
+                raise UserError(f"{file} says {name}={value!r}; expected true or false")
+    # Which is the number of heads, by an old mistake of diffusers.
+    value = config["attention_head_dim"]
     for width, heads in zip(
         config["block_out_channels"],
         value if isinstance(value, list) else [value] * blocks,

@@ -59,7 +59,20 @@ class ImageRun(Run):
     @functools.cached_property  # every item looks at them, and nobody else may write them now
     def earlier_rows(self) -> list[dict[str, Any]]:
         """Metrics of items that are finished, of earlier runs and of this one."""
-        return [] if self.config.overwrite else metrics.read(self.path("metrics.jsonl"))
+        return [] if self.config.overwrite else self._listed()
+
+    def _listed(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; UserError where one lists no files, as only a change by hand leaves it."""
+        path = self.path("metrics.jsonl")
+        rows = metrics.read(path)
+        for row in rows:
+            for field in ("files", "older"):
+                found = row.get(field, [])
+                if not isinstance(found, list) or not all(isinstance(x, str) for x in found):
+                    raise UserError(
+                        f"{path}: {row.get('image')!r} has {field}={found!r}; expected a list of names of files"
+                    )
+        return rows
 
     def todo(self, facts: Mapping[str, Any] | None = None) -> list[Item]:
         """The items whose results do not stand in the workdir; says how many do.
@@ -130,7 +143,7 @@ class ImageRun(Run):
         """As `Run`, but of files with names of items those alone that metrics.jsonl lists: others are the user's."""
         listed = {
             self.path(name)
-            for row in metrics.read(self.path("metrics.jsonl"))
+            for row in self._listed()
             for name in (*row.get("files", []), *row.get("older", []))
         }
         pages = {self.path(name) for name in self.results}

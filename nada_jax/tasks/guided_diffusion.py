@@ -97,6 +97,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     guides = find(settings.guidance)
     pictures = plan(settings, prompts, guides)
     with ImageRun(config, workdir, pictures, results=RESULTS, free=FREE) as run:
+        check_prompts(run, pictures)
         if (todo := run.todo()) and (code := draw(run, settings, prompts, pictures, todo, guides)):
             return code
         report(run, settings, pictures, guides)
@@ -147,6 +148,20 @@ def plan(settings: Settings, prompts: list[str], guides: dict[str, Item]) -> lis
     ]
 
 
+def check_prompts(run: ImageRun, pictures: list[Picture]) -> None:
+    """Makes sure that no image would replace that of another prompt, as names have a part of it only."""
+    wanted = {
+        picture.name.casefold(): picture.prompt for picture in pictures
+    }  # as files are compared
+    for row in run.earlier_rows:
+        prompt = wanted.get(str(row.get("image")).casefold())
+        if prompt is not None and row.get("prompt", prompt) != prompt:
+            raise UserError(
+                f"{run.directory} has {row['image']!r} of the prompt {row['prompt']!r}, which {prompt!r} would replace; "
+                "give another --workdir"
+            )
+
+
 def draw(
     run: ImageRun,
     settings: Settings,
@@ -174,7 +189,10 @@ def draw(
     # Of all images, so that one is drawn beside the same others whatever is done already: the same numbers, bit by bit.
     every = drawing.split(prepared, prompts, pictures, size)
     rest = [batch for batch in every if set(batch.pictures) & set(todo)]
-    print(f"{settings.diffusion.weights}: {len(todo)} images of {side} pixels", flush=True)
+    print(
+        f"{settings.diffusion.weights}: {len(todo)} images of {side} pixels; the first steps compile",
+        flush=True,
+    )
     if idle := meshes.idle(mesh, {"batch_size": size}):
         print(idle, flush=True)
     first = {
@@ -212,9 +230,21 @@ def report(
     run: ImageRun, settings: Settings, pictures: list[Picture], guides: dict[str, Item]
 ) -> None:
     """Writes grid and plot of the images that are asked for, page and table of all in the workdir, and says where."""
-    found = {row["image"]: row for row in run.earlier_rows if "prompt" in row}
+    found = {row["image"]: row for row in run.earlier_rows if _is_whole(row)}
+    if lost := [picture.name for picture in pictures if picture.name not in found]:
+        raise UserError(
+            f"{run.path('metrics.jsonl')}: the line of {lost[0]!r} lacks some of what was measured; delete the line to "
+            "draw the image again"
+        )
     rows = [found[picture.name] for picture in pictures]
-    drawn = np.stack([_read(run.path(row["files"][0])) for row in rows[:MOST]])
+    read = [_read(run.path(row["files"][0])) for row in rows[:MOST]]
+    for row, image in zip(rows, read, strict=False):
+        if image.shape != read[0].shape:
+            raise UserError(
+                f"{run.path(row['files'][0])} has {image.shape[1]} x {image.shape[0]} pixels, and others of the run "
+                f"{read[0].shape[1]} x {read[0].shape[0]}; delete the one that was changed to draw it again"
+            )
+    drawn = np.stack(read)
     grid = run.write_images(GRID, drawn, min(settings.count, COLUMNS))
     panels: dict[str, dict[str, list]] = {}
     for row in rows[:LINES]:
@@ -236,6 +266,20 @@ def report(
     print("; ".join([place, *_said(rows, guides)]))
 
 
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a line has what `finish` wrote, as one that was changed by hand may not."""
+    kinds = {"image": str, "prompt": str, "seed": int, "seconds": int | float, "files": list}
+    if not all(isinstance(row.get(name), kind) for name, kind in kinds.items()) or not row["files"]:
+        return False
+    measures, losses = row.get("measures"), row.get("losses")
+    return (
+        isinstance(measures, dict)
+        and all(isinstance(x, int | float) for x in measures.values())
+        and isinstance(losses, dict)
+        and all(np.ndim(x) == 2 and np.shape(x)[1] == 2 for x in losses.values())
+    )
+
+
 def _read(path: Path) -> np.ndarray:
     """A result [h, w, 3] in [-1, 1]."""
     return images.from_uint8(images.upright(path).image)
@@ -252,8 +296,13 @@ def _shown(run: ImageRun, rows: list[dict[str, Any]]) -> dict[str, Path]:
 
 def _line(row: dict[str, Any]) -> dict[str, str]:
     """A line of the table."""
-    facts = {"prompt": row["prompt"], "seed": str(row["seed"])}
+    facts = {"prompt": _printable(row["prompt"]), "seed": str(row["seed"])}
     return facts | _figures(row) | {"seconds": str(row["seconds"])}
+
+
+def _printable(text: str) -> str:
+    """A prompt as one line, whose control characters cannot steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _figures(row: dict[str, Any]) -> dict[str, str]:

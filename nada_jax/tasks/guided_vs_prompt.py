@@ -258,8 +258,16 @@ def read(path: Path) -> np.ndarray:
 
 def report(run: ImageRun, settings: Settings, style: Item) -> None:
     """Writes page, table and image of all that stands in the workdir, and says where they are."""
-    rows = sorted((row for row in run.earlier_rows if "way" in row), key=lambda row: row["seed"])
     figures = [*KINDS, *MEANINGS, "seconds"]
+    rows = [row for row in run.earlier_rows if "way" in row]
+    for row in rows:  # one that was changed by hand may lack something
+        good = all(isinstance(row.get(name), int | float) for name in ("seed", *figures))
+        if not good or not row.get("files"):
+            raise UserError(
+                f"{run.path('metrics.jsonl')}: the line of {row.get('image')!r} lacks some of what was measured; delete "
+                "the line to draw the image again"
+            )
+    rows = sorted(rows, key=lambda row: row["seed"])
     cards, table, sheet = [("style", {}, {style.name: style.path})], [], []
     for way, what in WAYS.items():
         own = [row for row in rows if row["way"] == way]

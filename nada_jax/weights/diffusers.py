@@ -17,7 +17,7 @@ from nada_jax import files, trees
 from nada_jax.errors import UserError, reading, some
 from nada_jax.models import diffusion
 from nada_jax.models.diffusion import Diffusion
-from nada_jax.models.tokenizer import END, load_tokenizer
+from nada_jax.models.tokenizer import END, Tokenizer, load_tokenizer
 from nada_jax.settings import PRECISIONS, need
 
 CONFIGS = {  # part -> its configuration file
@@ -122,12 +122,7 @@ def read(directory: Path, *, name: str, precision: str = "float32") -> Diffusion
         configs = {part: _read_config(directory, file) for part, file in CONFIGS.items()}
         config = diffusion.canonical(configs)
         tokens = json.loads(config)["text_encoder"]["vocab_size"]
-        tokenizer = load_tokenizer(directory / "tokenizer", tokens)
-        padding = _padding(directory / "tokenizer", tokenizer.end)
-        if (highest := max(tokenizer.start, tokenizer.end, padding)) >= tokens:
-            raise UserError(
-                f"the text encoder knows {tokens} tokens, but tokenizer/ has number {highest}"
-            )
+        tokenizer, padding = read_tokenizer(directory / "tokenizer", tokens)
         flat, wrong = {}, []
         for part, shapes in diffusion.param_shapes(config).items():
             flat[part], found = _read_part(directory, part, shapes)
@@ -139,6 +134,28 @@ def read(directory: Path, *, name: str, precision: str = "float32") -> Diffusion
         for part, arrays in flat.items()
     }
     return Diffusion(params, config, tokenizer, padding, name, precision)
+
+
+def read_tokenizer(directory: Path, tokens: int) -> tuple[Tokenizer, int]:
+    """Reads a tokenizer, and the token behind the end of a text.
+
+    Args:
+      directory: with its files.
+      tokens: that the text encoder knows.
+
+    Raises:
+      UserError: a file is missing or damaged, or it gives numbers that the text encoder does not know.
+    """
+    tokenizer = load_tokenizer(directory, tokens)
+    padding, highest = _padding(directory, tokenizer.end), max(tokenizer.start, tokenizer.end)
+    if (directory / "vocab.json").is_file():
+        known = files.read_json(directory / "vocab.json").values()
+        highest = max([highest, *(x for x in known if isinstance(x, int))])
+    if (highest := max(highest, padding)) >= tokens:
+        raise UserError(
+            f"the text encoder knows {tokens} tokens, but {directory.name}/ has number {highest}"
+        )
+    return tokenizer, padding
 
 
 def _read_config(directory: Path, file: str) -> dict[str, Any]:

@@ -39,9 +39,13 @@ def test_a_folder_with_a_text_beside_each_image(tmp_path):
     image(tmp_path / "a.png", RED)
     image(tmp_path / "more/b.jpg", BLUE)
     image(tmp_path / "without.png", BLUE)
+    image(tmp_path / "a.1.png", BLUE)
+    (tmp_path / "a.bak").write_text("no image")
     (tmp_path / "a.txt").write_text("red\n\nvery red\n")
     (tmp_path / "more/b.txt").write_text("blue")
-    assert read(tmp_path).captions == [["red", "very red"], ["blue"]]
+    found = read(tmp_path)
+    assert found.captions == [["red", "very red"], ["blue"]]
+    assert tuple(found.images[0, 0, 0]) == RED
 
 
 def arrays(tmp_path, pixels, rows):
@@ -78,6 +82,8 @@ def test_what_cannot_be_read_is_skipped_with_a_line(tmp_path):
     [
         ("{", "line 1 of .*metadata.jsonl is not JSON"),
         ('{"text": "a"}', "line 1 of .* has no file_name"),
+        ('{"file_name": "../a.png", "text": "a"}', "line 1 of .* has no file_name"),
+        ("[" * 100_000, "line 1 of .*metadata.jsonl is not JSON"),
         ('{"file_name": "a.png", "text": 3}', "captions 3"),
         ('{"file_name": "a.png", "text": " "}', "no image with a caption"),
         ("", "no image with a caption"),

@@ -137,11 +137,17 @@ def test_repeated_steps_come_nearer_than_one(normal, ask):
     np.testing.assert_allclose(beyond, once, atol=1e-6)
 
 
-def test_networks_computed_again_give_the_same_gradient(ask):
-    loss = {"mean_variance": 1.0, "l2": 0.5}
-    (kept, _, losses), (again, _, _) = (ask(loss=loss, remat=x) for x in (False, True))
+def test_blocks_computed_again_give_the_same_gradient(tiny_diffusion):
+    model, x = tiny_diffusion, jax.random.normal(jax.random.key(0), (1, 8, 8, 4))
+    words = jax.random.normal(jax.random.key(1), (1, 4, model.text_dim))
+
+    def loss(x, model):
+        return jnp.mean(model.decode(model.estimate(x, 500, words)) ** 2)
+
+    # Their inputs alone are kept; XLA's compiler for CPUs undoes that, so that memory does not show it here.
+    assert "remat" in str(jax.make_jaxpr(jax.grad(loss))(x, model.replace(remat=True)))
+    kept, again = (jax.jit(jax.grad(loss))(x, model.replace(remat=y)) for y in (False, True))
     np.testing.assert_allclose(kept, again, atol=1e-5)
-    assert set(losses) == set(loss)
 
 
 def test_gradients_have_the_size_of_noise_but_for_none_at_all():

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import shutil
 import signal
 import sys
 
@@ -158,6 +159,36 @@ def test_prompts_of_one_name_are_refused(make, tmp_path):
     (tmp_path / "prompts.txt").write_text("a person\na person!\n")
     with pytest.raises(UserError, match="prompts 'a person' and 'a person!' would both be called"):
         guided_diffusion.run(make(prompt=str(tmp_path / "prompts.txt")), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": PROMPT + "!"}, "would replace; give another --workdir"),
+        ({"prompt": ["a"]}, "would replace; give another --workdir"),
+        ({"files": 5}, "has files=5; expected a list of names of files"),
+        ({"files": []}, "lacks some of what was measured"),
+        ({"losses": None}, "lacks some of what was measured"),
+        ({"measures": {"gram": "a"}}, "lacks some of what was measured"),
+        ({"seed": None}, "lacks some of what was measured"),
+        (None, "has 8 x 8 pixels, and others of the run 16 x 16"),
+    ],
+)
+def test_results_changed_by_hand_are_named(make, drawn, tmp_path, change, message):
+    workdir = shutil.copytree(drawn, tmp_path / "run")
+    first, second = rows(workdir)
+    if change is None:
+        Image.new("RGB", (8, 8)).save(workdir / f"images/{NAMES[1]}.png")
+    lines = [json.dumps(x) for x in (first, second | (change or {}))]
+    (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=message):
+        guided_diffusion.run(make(), workdir)
+
+
+@pytest.mark.parametrize("seeds", [5, [], ["a"], [float("nan")], [None], np.array([[1]]), [-1]])
+def test_seeds_of_a_call_are_whole_numbers(tiny_diffusion, seeds):
+    with pytest.raises(UserError, match="seeds is .*expected one or more whole numbers"):
+        single.guided_diffusion(PROMPT, weights=tiny_diffusion, seeds=seeds)
 
 
 def test_where_diffusers_is_not_installed_a_sentence_says_what_to_do(make, tmp_path, monkeypatch):
