@@ -13,7 +13,7 @@ from nada_jax.devices.mesh import MeshShape
 from nada_jax.diffusion import sampling
 from nada_jax.diffusion.settings import Guidance, Model, Sampling
 from nada_jax.errors import UserError
-from nada_jax.guided import drawing
+from nada_jax.guided import drawing, records
 from nada_jax.guided.drawing import Drawn, Picture
 from nada_jax.losses.style import KINDS
 from nada_jax.portraits.methods import words
@@ -97,7 +97,7 @@ def run(config: ConfigDict, workdir: Path) -> int:
     guides = find(settings.guidance)
     pictures = plan(settings, prompts, guides)
     with ImageRun(config, workdir, pictures, results=RESULTS, free=FREE) as run:
-        check_prompts(run, pictures)
+        records.check_prompts(run, pictures)
         if (todo := run.todo()) and (code := draw(run, settings, prompts, pictures, todo, guides)):
             return code
         report(run, settings, pictures, guides)
@@ -146,20 +146,6 @@ def plan(settings: Settings, prompts: list[str], guides: dict[str, Item]) -> lis
         for prompt, name in names.items()
         for seed in settings.seeds
     ]
-
-
-def check_prompts(run: ImageRun, pictures: list[Picture]) -> None:
-    """Makes sure that no image would replace that of another prompt, as names have a part of it only."""
-    wanted = {
-        picture.name.casefold(): picture.prompt for picture in pictures
-    }  # as files are compared
-    for row in run.earlier_rows:
-        prompt = wanted.get(str(row.get("image")).casefold())
-        if prompt is not None and row.get("prompt", prompt) != prompt:
-            raise UserError(
-                f"{run.directory} has {row['image']!r} of the prompt {row['prompt']!r}, which {prompt!r} would replace; "
-                "give another --workdir"
-            )
 
 
 def draw(
@@ -230,7 +216,7 @@ def report(
     run: ImageRun, settings: Settings, pictures: list[Picture], guides: dict[str, Item]
 ) -> None:
     """Writes grid and plot of the images that are asked for, page and table of all in the workdir, and says where."""
-    found = {row["image"]: row for row in run.earlier_rows if _is_whole(row)}
+    found = {row["image"]: row for row in run.earlier_rows if records.is_whole(row)}
     if lost := [picture.name for picture in pictures if picture.name not in found]:
         raise UserError(
             f"{run.path('metrics.jsonl')}: the line of {lost[0]!r} lacks some of what was measured; delete the line to "
@@ -264,20 +250,6 @@ def report(
     single = run.path(rows[0]["files"][0])
     place = f"image: {single}" if len(rows) == 1 else f"images: {single.parent}, together {grid}"
     print("; ".join([place, *_said(rows, guides)]))
-
-
-def _is_whole(row: dict[str, Any]) -> bool:
-    """Whether a line has what `finish` wrote, as one that was changed by hand may not."""
-    kinds = {"image": str, "prompt": str, "seed": int, "seconds": int | float, "files": list}
-    if not all(isinstance(row.get(name), kind) for name, kind in kinds.items()) or not row["files"]:
-        return False
-    measures, losses = row.get("measures"), row.get("losses")
-    return (
-        isinstance(measures, dict)
-        and all(isinstance(x, int | float) for x in measures.values())
-        and isinstance(losses, dict)
-        and all(np.ndim(x) == 2 and np.shape(x)[1] == 2 for x in losses.values())
-    )
 
 
 def _read(path: Path) -> np.ndarray:
