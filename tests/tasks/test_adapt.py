@@ -303,7 +303,7 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path):
             "freeze.k is 11; expected 1..6, the latents of",
         ),
         ({"clip.weights": (1.0, 2.0)}, "clip.weights is .*one number from 0 for each of the 1"),
-        ({"loss.directional": 0.0}, "loss.directional, .*loss.style are 0; expected one above 0"),
+        ({"loss.directional": 0.0}, "loss.directional, .*loss.sds are 0; expected one above 0"),
         ({"patch.fraction": 1.5}, "patch.fraction is 1.5; expected a share above 0, up to 1"),
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"generator.weights": "nowhere.pt"}, "generator.weights='nowhere.pt' is neither"),

@@ -79,7 +79,7 @@ def test_a_prompt_and_two_seeds_are_two_images_with_their_paths(make, drawn, cap
     said = capsys.readouterr().out
     assert "2 of 2 are done already" in said
     assert f"images: {drawn / 'images'}, together {drawn / 'grid.png'}" in said
-    assert "; distance from the style of waves, on average: " in said
+    assert "; distance from the style of mosaic, on average: " in said
 
 
 @pytest.mark.parametrize("change", [{}, {"chunk": np.asarray(7)}, {"state_000": np.zeros(3)}])
@@ -204,14 +204,14 @@ def test_one_call_gives_the_images_of_the_command(make, drawn, tiny_diffusion):
     fields = {name: guidance[name] for name in ("vgg", "layers", "through")}
     reports = []
     images = single.guided_diffusion(
-        PROMPT, "waves", seeds=(0, 1), weights=weights, steps=STEPS, report=lambda *x: reports.append(x), **fields
+        PROMPT, "mosaic", seeds=(0, 1), weights=weights, steps=STEPS, report=lambda *x: reports.append(x), **fields
     )  # fmt: skip
     assert reports == [(2, STEPS), (4, STEPS)] and images.dtype == np.float32
     for name, image in zip(NAMES, images, strict=True):
         with Image.open(drawn / f"images/{name}.png") as file:
             np.testing.assert_allclose(np.asarray(file) / 127.5 - 1, image, atol=0.005)
     with pytest.raises(UserError, match="guidance is 'wieght'; expected fields out of"):
-        single.guided_diffusion(PROMPT, "waves", weights=tiny_diffusion, wieght=1.0)
+        single.guided_diffusion(PROMPT, "mosaic", weights=tiny_diffusion, wieght=1.0)
     with pytest.raises(UserError, match="prompt is .*; expected one text, or 1, as seeds"):
         single.guided_diffusion([PROMPT] * 2, weights=tiny_diffusion)
 
