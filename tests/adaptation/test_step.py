@@ -339,12 +339,18 @@ def test_low_memory_computes_the_same(strategy, frozen_one, adapted, make_settin
 
 @pytest.fixture(scope="module")
 def adaptive(frozen_one, make_settings):
-    """(maker of the initial state, jitted step that donates it): chooses 2 latents every 2nd step."""
+    """(maker of the initial state, jitted step that donates it, its traces): chooses 2 latents every 2nd step."""
     fields = {"strategy": "adaptive", "k": 2, "every": 2, "batch_size": 2}
     settings = make_settings({f"freeze.{name}": value for name, value in fields.items()})
     state, train_step = train(settings, frozen_one.generator)
     copy = lambda: jax.tree.map(jnp.copy, state)  # noqa: E731
-    return copy, jax.jit(train_step, donate_argnums=0)
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return train_step(*arguments)
+
+    return copy, jax.jit(counted, donate_argnums=0), traces
 
 
 def assert_same(one, other):
@@ -352,7 +358,7 @@ def assert_same(one, other):
 
 
 def test_a_step_depends_on_the_state_and_the_key_of_the_run_alone(adaptive, frozen_one):
-    init, train_step = adaptive
+    init, train_step, traces = adaptive
     one, metrics = train_step(init(), frozen_one, jax.random.key(0))
     again, same = train_step(init(), frozen_one, jax.random.key(0))
     assert_same((one, metrics), (again, same))
@@ -361,11 +367,11 @@ def test_a_step_depends_on_the_state_and_the_key_of_the_run_alone(adaptive, froz
     losses = [float(m["loss"]) for m in (metrics, other_run, other_step)]
     assert len(set(losses)) == 3
     assert int(one.step) == 1
-    assert train_step._cache_size() == 1
+    assert len(traces) == 1  # JAX's own count is 0 where a full cache has dropped the function
 
 
 def test_a_step_trains_the_chosen_layers_and_keeps_the_source(adaptive, frozen_one):
-    init, train_step = adaptive
+    init, train_step, _ = adaptive
     source = jax.tree.map(np.array, frozen_one.generator)
     state, choices = init(), []
     for _ in range(4):

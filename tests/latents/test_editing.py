@@ -78,7 +78,7 @@ def test_the_first_six_of_forty_steps_match(
 # -- behaviour ----------------------------------------------------------------------------------------
 
 
-COUNTS = {0.0: 32, 0.008: 32, 1.0: 8}  # L2 -> portraits
+COUNTS = {0.0: 16, 0.008: 16, 1.0: 8}  # L2 -> portraits
 TEXT = "a person with red hair"
 
 
@@ -90,7 +90,7 @@ def red_hair():
     """
     generator, clip = load_generator("avatar64"), load_clip("avatar-p16")
     judge = load_clip("avatar-p8")
-    z = jax.random.normal(jax.random.key(0), (32, generator.architecture.z_dim))
+    z = jax.random.normal(jax.random.key(0), (16, generator.architecture.z_dim))
     ws = generator.broadcast(generator.truncate(generator.map(z), 0.7))
     start = Codes(ws=jnp.concatenate([ws[:count] for count in COUNTS.values()]))
     quick = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"

@@ -484,9 +484,9 @@ def test_images_in_place_of_the_target_text_lead_the_way(tmp_path, full_compile)
     for i, image in enumerate(grey):
         images.save(images.to_uint8(image), tmp_path / "grey" / f"{i}.png")
     (tmp_path / "grey" / "notes.txt").write_text("no image")
-    fields = {"text.target_images": str(tmp_path / "grey"), "steps": 60, "batch_size": 2}
+    fields = {"text.target_images": str(tmp_path / "grey"), "steps": 40, "batch_size": 2}
     fields |= EMBEDDED
-    quiet = {"log_every": 60, "sample_every": 60, "checkpoint_every": 60}
+    quiet = {"log_every": 40, "sample_every": 40, "checkpoint_every": 40}
     assert adapt.run(small(**fields, **quiet), tmp_path / "run") == 0
     adapted = weights.load_generator(tmp_path / "run" / "generator.safetensors")
     drawn = {"before": draw(generator, ws[16:]), "after": draw(adapted, ws[16:])}
