@@ -30,7 +30,7 @@ def config(data, tiny_clip):
     def make(**fields):
         result = configs.get_config()
         small = {
-            "data": str(data), "size": 16, "steps": 4, "batch_size": 2, "checkpoint_every": 1, "sample_every": 2,
+            "data": str(data), "size": 16, "steps": 4, "batch_size": 2, "checkpoint_every": 4, "sample_every": 2,
             "log_every": 1, "clip": str(tiny_clip), "vae.steps": 2, "vae.widths": (8, 8), "vae.batch_size": 2,
             "unet.widths": (32,), "unet.attention": (1,), "samples.prompts": ("red", "blue"), "samples.steps": 2,
         }  # fmt: skip
