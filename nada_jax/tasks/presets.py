@@ -141,7 +141,8 @@ def finish(run: Run, settings: Settings, name: str) -> None:
     whole = run.path(name) / "adapt" / presets.GENERATOR
     measured = files.read_json(run.path(name) / "evaluate" / "evaluation.json")
     source = loading.load_generator(measured["source"])
-    ws = draw_latents(source, jax.random.key(settings.samples.seed), sheets.COLUMNS)
+    key = jax.random.key(settings.samples.seed)
+    ws = jax.jit(draw_latents, static_argnums=2)(source, key, sheets.COLUMNS)
     ws = np.asarray(source.truncate(ws, settings.samples.truncation))
     drawn = sheets.draw_pairs(source, loading.load_generator(file), ws)
     ours = images.to_uint8(drawn[sheets.COLUMNS :]).astype(np.float32)
