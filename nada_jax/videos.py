@@ -115,12 +115,17 @@ class Writer:
         self.frames += len(frames)
 
     def __exit__(self, kind, error, trace) -> None:
-        if kind is None and not self.frames:
-            error = UserError(f"cannot write {self.path}: there are no frames; expected at least 1")
-            with contextlib.suppress(UserError):
-                self._open.__exit__(type(error), error, None)
-            raise error
-        self._open.__exit__(kind, error, trace)
+        if kind is None and self.frames:
+            self._open.__exit__(None, None, None)
+            return
+        # What the block raised goes on as it is: it is no fault of the file.
+        ended = error or UserError(
+            f"cannot write {self.path}: there are no frames; expected at least 1"
+        )
+        with contextlib.suppress(Exception):
+            self._open.__exit__(type(ended), ended, trace)
+        if error is None:
+            raise ended
 
 
 # -- Formats -------------------------------------------------------------------------------------------
@@ -202,8 +207,6 @@ def _gif(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Add]:
     frames: list[np.ndarray] = []
     with files.atomic(path) as temporary:
         yield frames.extend
-        if not frames:
-            return
         total = len(frames) * size[0] * size[1]
         # An odd step, so that it is not always the same columns of the frames.
         step = total // PALETTE_PIXELS | 1

@@ -48,7 +48,9 @@ class Layout(NamedTuple):
     def of(cls, scene: Scene, video: Video) -> Self:
         """That of a scene."""
         count = len(scene.tiles)
-        columns = min(int(video.columns), count) or math.ceil(math.sqrt(count))
+        # As many as below each other, but few stand in one row.
+        square = count if count <= 3 else math.ceil(math.sqrt(count))
+        columns = min(int(video.columns), count) or square
         # By whole pixels: smoothing would hide artefacts of the generator.
         factor = max(1, int(video.side) // scene.size)
         side = factor * scene.size

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from nada_jax import batches, images, videos
 from nada_jax.adaptation import prompts
@@ -168,10 +170,10 @@ def interpolate(run: Run, settings: Settings) -> int:
     return 0
 
 
-def shrunk(frames):
-    """Frames for the contact sheet, no longer than STILL_SIDE."""
-    step = -(-max(frames.shape[1:3]) // STILL_SIDE)
-    return frames[:, ::step, ::step]
+def shrunk(frames: np.ndarray) -> np.ndarray:
+    """Frames [n, h, w, 3] for the contact sheet, reduced by a whole factor to STILL_SIDE at most."""
+    factor = -(-max(frames.shape[1:3]) // STILL_SIDE)
+    return np.stack([np.asarray(Image.fromarray(frame).reduce(factor)) for frame in frames])
 
 
 # -- Scenes --------------------------------------------------------------------------------------------
