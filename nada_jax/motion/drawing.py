@@ -16,7 +16,7 @@ from nada_jax.latents.codes import Codes
 from nada_jax.models.blending import interpolate
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.motion.scenes import Normal, Scene, Stop
-from nada_jax.motion.settings import Motion, Video, count_frames, shares
+from nada_jax.motion.settings import Timing, Video, count_frames, shares
 
 GAP, LABEL = 4, 22  # pixels between tiles, and below them for words
 STILLS = 12  # frames of a contact sheet at most
@@ -119,20 +119,20 @@ def _written(words: str, width: int) -> np.ndarray:
     return np.asarray(bar)
 
 
-def check(scene: Scene, motion: Motion, video: Video) -> None:
+def check(scene: Scene, timing: Timing, video: Video) -> None:
     """Refuses a moving image that cannot be written, before anything is drawn; UserError."""
-    total = count_frames(scene.legs(motion.loop), motion, video.fps)
+    total = count_frames(scene.legs(timing.loop), timing, video.fps)
     videos.check(video.format, total, video.fps, Layout.of(scene, video).size)
 
 
 def frames(
-    scene: Scene, motion: Motion, video: Video, *, batch: int, report: Report | None = None
+    scene: Scene, timing: Timing, video: Video, *, batch: int, report: Report | None = None
 ) -> Iterator[np.ndarray]:
     """Draws the frames of a scene.
 
     Args:
       scene: of `scenes`.
-      motion: says how long legs take, and whether there is one back.
+      timing: says how long legs take, and whether there is one back.
       video: says how many frames there are in a second, and how large they are.
       batch: images drawn at once; bounds the memory, whatever the length.
       report: is called after each batch with the finished frames and all of them; what it raises ends the work.
@@ -143,15 +143,15 @@ def frames(
     Raises:
       UserError: see `check`; or an image is not finite.
     """
-    check(scene, motion, video)
-    return _frames(scene, motion, video, batch, report)
+    check(scene, timing, video)
+    return _frames(scene, timing, video, batch, report)
 
 
 def _frames(
-    scene: Scene, motion: Motion, video: Video, batch: int, report: Report | None
+    scene: Scene, timing: Timing, video: Video, batch: int, report: Report | None
 ) -> Iterator[np.ndarray]:
-    layout, legs = Layout.of(scene, video), scene.legs(motion.loop)
-    ways, stops = shares(legs, motion, video.fps), len(scene.tiles[0])
+    layout, legs = Layout.of(scene, video), scene.legs(timing.loop)
+    ways, stops = shares(legs, timing, video.fps), len(scene.tiles[0])
     total, done = sum(map(len, ways)), 0
     for leg, way in enumerate(ways):
         ends = leg, (leg + 1) % stops
@@ -173,7 +173,7 @@ def _frames(
 def write(
     path: str | os.PathLike,
     scene: Scene,
-    motion: Motion,
+    timing: Timing,
     video: Video,
     *,
     batch: int,
@@ -183,7 +183,7 @@ def write(
 
     Args:
       path: where it shall stand; see `videos.Writer`.
-      scene, motion, video, batch, report: see `frames`.
+      scene, timing, video, batch, report: see `frames`.
 
     Returns:
       A few of its frames, uint8 [n, height, width, 3], evenly apart, for a contact sheet.
@@ -191,12 +191,12 @@ def write(
     Raises:
       UserError: see `frames` and `videos.Writer`.
     """
-    drawn = frames(scene, motion, video, batch=batch, report=report)
-    total = count_frames(scene.legs(motion.loop), motion, video.fps)
+    drawn = frames(scene, timing, video, batch=batch, report=report)
+    total = count_frames(scene.legs(timing.loop), timing, video.fps)
     # Of a loop the last frame is nearly the first: it ends before it.
     chosen = (
         np.linspace(0, total, STILLS, endpoint=False)
-        if motion.loop
+        if timing.loop
         else np.linspace(0, total - 1, STILLS)
     )
     chosen = sorted(set(chosen.astype(int).tolist()))

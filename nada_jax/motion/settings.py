@@ -21,14 +21,19 @@ FINITE = Rule(
 )
 
 
-class Motion(Section, name="motion"):
+class Timing(Section, name="motion"):
+    """How stops follow each other: fields of `config.motion`."""
+
+    seconds: Positive
+    easing: Annotated[str, one_of(EASINGS)]
+    loop: bool
+
+
+class Motion(Timing, name="motion"):
     """What moves, and how; `config.motion`."""
 
     kind: Annotated[str, one_of(KINDS)]
     space: Annotated[str, one_of(SPACES)]
-    seconds: Positive
-    easing: Annotated[str, one_of(EASINGS)]
-    loop: bool
     source: bool
 
 
@@ -48,7 +53,7 @@ class Video(Section, name="video"):
         )
 
 
-def shares(legs: int, motion: Motion, fps: float) -> list[np.ndarray]:
+def shares(legs: int, timing: Timing, fps: float) -> list[np.ndarray]:
     """When the frames of each leg are, as shares of its way.
 
     Each begins at 0, its first stop. Without a loop the last one ends at 1; with a loop it ends one frame before, as
@@ -56,21 +61,21 @@ def shares(legs: int, motion: Motion, fps: float) -> list[np.ndarray]:
 
     Args:
       legs: ways between two stops; with a loop, the way back is one of them.
-      motion: says how long a leg takes, and where it is slow.
+      timing: says how long a leg takes, and where it is slow.
       fps: frames per second.
 
     Returns:
       Shares [n] in 0..1 of each leg, float32.
     """
     # Python's own numbers: those of a config may be NumPy's, which overflow.
-    count = max(1, round(float(fps) * float(motion.seconds)))
-    leg = EASINGS[motion.easing](np.arange(count) / count).astype(np.float32)
+    count = max(1, round(float(fps) * float(timing.seconds)))
+    leg = EASINGS[timing.easing](np.arange(count) / count).astype(np.float32)
     found = [leg] * legs
-    if not motion.loop:
+    if not timing.loop:
         found[-1] = np.append(leg, np.float32(1))
     return found
 
 
-def count_frames(legs: int, motion: Motion, fps: float) -> int:
+def count_frames(legs: int, timing: Timing, fps: float) -> int:
     """How many frames `shares` gives, without making them."""
-    return legs * max(1, round(float(fps) * float(motion.seconds))) + (not motion.loop)
+    return legs * max(1, round(float(fps) * float(timing.seconds))) + (not timing.loop)

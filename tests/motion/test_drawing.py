@@ -16,14 +16,13 @@ from nada_jax.models.blending import transfer
 from nada_jax.models.stylegan2 import Architecture
 from nada_jax.motion import drawing, scenes
 from nada_jax.motion.scenes import Identity, Scene, Stop
-from nada_jax.motion.settings import EASINGS, Motion, Video, count_frames, shares
+from nada_jax.motion.settings import EASINGS, Timing, Video, count_frames, shares
 
-PLAIN = {"kind": "walk", "space": "w", "seconds": 1.0, "easing": "linear", "loop": True}
 STEPS = 10  # frames of a leg
 
 
-def motion(**fields):
-    return Motion(**PLAIN | {"source": True} | fields)
+def timing(**fields):
+    return Timing(**{"seconds": 1.0, "easing": "linear", "loop": True} | fields)
 
 
 def video(**fields):
@@ -62,12 +61,12 @@ def who(source):
 def drawn(scene, **fields):
     """All frames, in batches that do not divide them."""
     told = []
-    motion_, video_ = fields.pop("motion", motion()), video(**fields)
+    timing_, video_ = fields.pop("timing", timing()), video(**fields)
     found = drawing.frames(
-        scene, motion_, video_, batch=4, report=lambda done, total: told.append((done, total))
+        scene, timing_, video_, batch=4, report=lambda done, total: told.append((done, total))
     )
     frames = np.concatenate(list(found))
-    total = count_frames(scene.legs(motion_.loop), motion_, video_.fps)
+    total = count_frames(scene.legs(timing_.loop), timing_, video_.fps)
     assert told[-1] == (len(frames), len(frames)) and len(frames) == total
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     return frames
@@ -93,7 +92,7 @@ def assert_even(frames, loop=True):
 
 @pytest.mark.parametrize("loop", [True, False])
 def test_a_walk_goes_through_its_identities(source, who, loop):
-    frames = drawn(scenes.walk(source, who), motion=motion(loop=loop))
+    frames = drawn(scenes.walk(source, who), timing=timing(loop=loop))
     for i in range(3):
         assert_at(frames[i * STEPS], source, who[i].codes)
     assert len(frames) == (3 * STEPS if loop else 2 * STEPS + 1)
@@ -126,7 +125,7 @@ def test_weights_go_through_the_domains_and_back(source, domains, who):
         assert_at(frames[i * STEPS, :, :8], generator, who[0].codes)
         assert_at(frames[i * STEPS, :, -8:], generator, who[1].codes)
     assert_even(frames)
-    once = drawn(scene, motion=motion(loop=False), columns=2)
+    once = drawn(scene, timing=timing(loop=False), columns=2)
     assert_at(once[-1][:, :8], domains["stone"], who[0].codes)
 
 
@@ -185,8 +184,8 @@ def test_programs_are_compiled_once(source, domains, who):
     scene = scenes.side_by_side(scenes.walk(source, who), source, domains)
     drawn(scene), drawn(scenes.through_domains(source, domains, who[:1]))
     before = [f._cache_size() for f in (drawing._still, drawing._changing, drawing._linear)]
-    drawn(scene, motion=motion(loop=False, seconds=0.7))
-    drawn(scenes.through_domains(source, domains, who[1:]), motion=motion(seconds=1.3))
+    drawn(scene, timing=timing(loop=False, seconds=0.7))
+    drawn(scenes.through_domains(source, domains, who[1:]), timing=timing(seconds=1.3))
     after = [f._cache_size() for f in (drawing._still, drawing._changing, drawing._linear)]
     assert before == after
 
@@ -199,22 +198,22 @@ def test_a_report_ends_the_work_and_nothing_is_left(source, who, tmp_path):
     scene = scenes.walk(source, who)
     with pytest.raises(InterruptedError):
         drawing.write(
-            tmp_path / "video.gif", scene, motion(), video(format="gif"), batch=4, report=report
+            tmp_path / "video.gif", scene, timing(), video(format="gif"), batch=4, report=report
         )
     assert not list(tmp_path.iterdir())
-    stills = drawing.write(tmp_path / "video.gif", scene, motion(), video(format="gif"), batch=4)
+    stills = drawing.write(tmp_path / "video.gif", scene, timing(), video(format="gif"), batch=4)
     assert len(stills) == drawing.STILLS and (tmp_path / "video.gif").is_file()
 
 
 def test_frames_begin_at_stops_and_a_loop_ends_before_its_first():
     for easing, loop in itertools.product(EASINGS, (True, False)):
-        settings = motion(easing=easing, loop=loop)
+        settings = timing(easing=easing, loop=loop)
         ways = shares(3, settings, 10.0)
         assert sum(map(len, ways)) == count_frames(3, settings, 10.0) == 30 + (not loop)
         assert all(way[0] == 0 and (np.diff(way) > 0).all() for way in ways)
         assert (ways[-1][-1] == 1) == (not loop)
-    assert count_frames(10**6, motion(seconds=1e6), 100.0) == 10**14  # counted, and not made
-    assert len(shares(1, motion(seconds=1e-9), 30.0)[0]) == 1
+    assert count_frames(10**6, timing(seconds=1e6), 100.0) == 10**14  # counted, and not made
+    assert len(shares(1, timing(seconds=1e-9), 30.0)[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -255,7 +254,7 @@ def test_what_cannot_be_shown_is_named(source, who, domains):
     for wrong, message in (
         (lambda: scenes.walk(source, who[:1]), "there are 1 identities; expected at least two"),
         (lambda: scenes.through_domains(source, {}, who), "generators is empty"),
-        (lambda: drawn(scenes.walk(source, who), motion=motion(seconds=1e5)), "3,000,000 frames"),
+        (lambda: drawn(scenes.walk(source, who), timing=timing(seconds=1e5)), "3,000,000 frames"),
         (
             lambda: drawn(scenes.walk(source, who), side=8192, format="gif"),
             "30 frames of 8,192 x 8,192 pixels are 2,013,265,920 in all",
