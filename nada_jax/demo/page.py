@@ -1,0 +1,53 @@
+"""The page: a header and the tabs."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import gradio as gr
+
+from nada_jax.demo.site import Site
+
+
+class Tab(NamedTuple):
+    """A tab: its title, its name in addresses and jobs, and what puts its controls there."""
+
+    title: str
+    name: str
+    build: Callable[[Site], None]
+
+
+TABS: tuple[Tab, ...] = ()
+
+# No font of another server, and what the line of status needs.
+FONTS = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+CSS = """
+.nada-error { color: var(--error-text-color, #b91c1c); font-weight: 600; overflow-wrap: anywhere; }
+.nada-status { overflow-wrap: anywhere; }
+.nada-status progress { vertical-align: middle; }
+"""
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's default look with the fonts of the visitor's system."""
+    return gr.themes.Default(**FONTS)
+
+
+def build(site: Site, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
+    """Makes the page.
+
+    Args:
+      site: the page's common part.
+      tabs: what it shows, from the left.
+    """
+    demo_settings = site.settings.demo
+    with gr.Blocks(title="nada_jax", analytics_enabled=False) as demo:
+        gr.Markdown(
+            "# nada_jax\nA generator that learns new looks from words alone. "
+            f"What you make is yours alone, and is deleted after {demo_settings.hours:g} hours, or earlier where all "
+            f"results together take more than {demo_settings.disk_megabytes:,.0f} MB: the oldest go first."
+        )
+        with gr.Tabs():
+            for tab in tabs:
+                with gr.Tab(tab.title, id=tab.name):
+                    tab.build(site)
+    return demo
