@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.demo.auth = ""  # "user:password", which browsers then ask for
     config.demo.open = False  # True: no password, though others than this machine may come
     config.demo.share = False  # True: a public link through gradio.live, with auth
+    config.demo.variant = variant  # of the recipes that Adapt offers
     config.demo.presets = ()  # adapted generators to offer; (): all that ship and fit
 
     config.demo.upload_megabytes = 10.0  # of one image

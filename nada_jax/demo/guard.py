@@ -45,7 +45,8 @@ PATHS = (
     r"(?!.*(?:^|/)\.\.?(?:/|$))" + rf"{NAME}(?:/{NAME})*"
 )  # of Gradio's own scripts and pictures
 STILL = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4")  # shown in the page; others are saved
-# Scripts of the page itself, which Gradio writes into it; nothing of other servers, no frames around it.
+# Scripts of the page itself, which Gradio writes into it; nothing of other servers, no frames around it. No text becomes
+# code: gr.HTML and the plots of Vega, which need 'unsafe-eval', stay empty; gr.Markdown and pictures do instead.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from nada_jax.demo.site import Site
+from nada_jax.demo.tabs import adapt
 
 
 class Tab(NamedTuple):
@@ -16,7 +17,7 @@ class Tab(NamedTuple):
     build: Callable[[Site], None]
 
 
-TABS: tuple[Tab, ...] = ()
+TABS: tuple[Tab, ...] = (Tab("Adapt", "adapt", adapt.build),)
 
 # No font of another server, and what the line of status needs.
 FONTS = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}

@@ -21,6 +21,7 @@ from nada_jax.weights.registry import ASSETS
 
 SHOWN = (ASSETS / "presets",)  # folders of pictures that all visitors may see
 FOLLOWERS = 1000  # events at once: each open page holds one for every job that it follows
+SMALL = 16  # events of one kind at once that are no followers: a list is filled, a field changes
 CONNECTIONS = 2000
 GRACE = 2  # seconds that open pages get at the end
 
@@ -40,10 +41,8 @@ def make(site: Site, tabs: Sequence[page.Tab] = page.TABS, names: Sequence[str] 
     # Files of these folders are sent from where they stand; all others are copied, where no visitor may read them.
     gr.set_static_paths([site.results, *shown])
     demo = page.build(site, tabs)
-    # Events that wait are only those that have no free place among FOLLOWERS.
-    demo.queue(max_size=FOLLOWERS, api_open=False)
-    demo.max_threads = FOLLOWERS
-    demo._queue.max_thread_count = FOLLOWERS
+    demo.max_threads = FOLLOWERS  # which queue() reads
+    demo.queue(max_size=FOLLOWERS, api_open=False, default_concurrency_limit=SMALL)
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         app,

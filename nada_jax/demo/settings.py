@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from nada_jax.portraits.settings import InversionSettings
-from nada_jax.settings import Count, Positive, Rule, Section
+from nada_jax.settings import Count, Positive, Rule, Section, one_of
 
+VARIANTS = ("", "ffhq")  # of the recipes in configs/
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -18,6 +19,7 @@ class Demo(Section, name="demo"):
     open: bool
     share: bool
     presets: tuple[str, ...]
+    variant: Annotated[str, one_of(VARIANTS)]
     upload_megabytes: Positive
     pixels: Count
     jobs: Count

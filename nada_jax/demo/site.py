@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from nada_jax import files
-from nada_jax.demo.jobs import Jobs
+from nada_jax.demo.jobs import DONE, Jobs
 from nada_jax.demo.models import Models
 from nada_jax.demo.settings import Settings
 from nada_jax.errors import UserError
 from nada_jax.weights import domains
 
 RESULTS = "results"  # within the workdir: a folder of each visitor
-ADAPTED = "generator.safetensors"  # within the folder of a job of the tab "adapt"
 
 
 class Site:
@@ -55,9 +54,8 @@ class Site:
                 continue
             offered[name.replace("_", " ")] = name
         for job in reversed(self.jobs.of(visitor)):
-            file = job.directory / ADAPTED
-            if job.tab == "adapt" and file.is_file():
-                offered[_unlike(job.title, offered)] = str(file)
+            if job.tab == "adapt" and job.state == DONE:
+                offered[_unlike(job.title, offered)] = str(job.result.generator)
         return offered
 
     def choose(self, visitor: str, label: str) -> str:
