@@ -9,13 +9,22 @@ Expected: an address, http://127.0.0.1:7860, and the page there until Ctrl-C. Wh
 
 from ml_collections import ConfigDict
 
-from configs import invert
+from configs import edit, invert, style_transfer, stylize
+
+EDIT = "text", "mode", "space", "steps", "lr", "l2", "identity", "view"  # of an optimised edit
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the defaults; variant "ffhq" has the official numbers for photographs of faces."""
     config = invert.get_config(variant)  # how images become latents; its fields are explained there
     config.task = "demo"  # the module of nada_jax.tasks that runs this config
+
+    # Fields of these sections are explained in configs/edit.py and configs/style_transfer.py.
+    edits = edit.get_config(variant)
+    config.invert.method = stylize.get_config(variant).invert.method  # that is chosen at first
+    config.clip = edits.clip
+    config.edit = ConfigDict({name: edits.edit[name] for name in EDIT})
+    config.vgg = style_transfer.get_config().vgg
 
     config.demo = ConfigDict()
     config.demo.port = 7860  # of the page; 0 takes any that is free

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import gradio as gr
 
+from nada_jax.demo import figures
 from nada_jax.demo.site import Site
-from nada_jax.demo.tabs import adapt
+from nada_jax.demo.tabs import adapt, compare, edit, sample, stylise, transfer
 
 
 class Tab(NamedTuple):
@@ -17,7 +18,14 @@ class Tab(NamedTuple):
     build: Callable[[Site], None]
 
 
-TABS: tuple[Tab, ...] = (Tab("Adapt", "adapt", adapt.build),)
+TABS: tuple[Tab, ...] = (
+    Tab("Sample", "sample", sample.build),
+    Tab("Stylise", "stylise", stylise.build),
+    Tab("Edit", "edit", edit.build),
+    Tab("Compare", "compare", compare.build),
+    Tab("Transfer", "transfer", transfer.build),
+    Tab("Adapt", "adapt", adapt.build),
+)
 
 # No font of another server, and what the line of status needs.
 FONTS = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
@@ -26,6 +34,7 @@ CSS = """
 .nada-status { overflow-wrap: anywhere; }
 .nada-status progress { vertical-align: middle; }
 """
+CSS += figures.CSS
 
 
 def theme() -> gr.themes.Base:

@@ -19,7 +19,9 @@ from nada_jax.demo.site import Site
 from nada_jax.errors import UserError
 from nada_jax.weights.registry import ASSETS
 
-SHOWN = (ASSETS / "presets",)  # folders of pictures that all visitors may see
+SHOWN = tuple(
+    ASSETS / name for name in ("presets", "avatars", "contents", "styles")
+)  # folders of pictures that all visitors may see
 FOLLOWERS = 1000  # events at once: each open page holds one for every job that it follows
 SMALL = 16  # events of one kind at once that are no followers: a list is filled, a field changes
 CONNECTIONS = 2000

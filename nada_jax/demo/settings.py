@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from nada_jax.portraits.settings import InversionSettings
+from nada_jax.latents.editing import Edit
+from nada_jax.portraits.settings import Clips, InversionSettings
 from nada_jax.settings import Count, Positive, Rule, Section, one_of
+from nada_jax.style.settings import Network
 
 VARIANTS = ("", "ffhq")  # of the recipes in configs/
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -54,3 +56,11 @@ class Settings(InversionSettings):
     """All of `configs/demo.py`."""
 
     demo: Demo
+    clip: Clips
+    edit: Edit
+    vgg: Network
+
+    def check(self) -> None:
+        """As `configs/edit.py` has it: what has a weight has a network."""
+        good = not self.edit.identity or bool(self.identity.weights)
+        self.edit.need(good, "identity", "0, or a network of faces as identity.weights")

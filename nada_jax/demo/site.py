@@ -58,6 +58,10 @@ class Site:
                 offered[_unlike(job.title, offered)] = str(job.result.generator)
         return offered
 
+    def pictures(self) -> dict[str, Path]:
+        """Value of `presets` -> picture, of those that ship with one."""
+        return {}
+
     def choose(self, visitor: str, label: str) -> str:
         """The value of a label of `presets`; UserError for one that is not among them, whoever sent it."""
         offered = self.presets(visitor)
