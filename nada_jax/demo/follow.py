@@ -101,7 +101,7 @@ class Panel:
         start: Callable[..., Job],
         outputs: Sequence[Any],
         show: Callable[[Job], Sequence[Any]],
-    ) -> None:
+    ) -> tuple[gr.events.Dependency, gr.events.Dependency]:
         """Wires the two buttons and the page's loading.
 
         Args:
@@ -110,6 +110,9 @@ class Panel:
           start: (visitor, *values) -> the submitted job; is called in a thread. A UserError is shown in the status.
           outputs: components that `show` fills.
           show: job -> a value or update for each of `outputs`; is called at each change, so it must be quick.
+
+        Returns:
+          The events of the button and of the loading, whose `then` comes when the job has ended.
         """
         ours = [self.status, self.button, self.cancel]
 
@@ -140,6 +143,8 @@ class Panel:
                 yield update
 
         async def load(request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+            # Gradio takes a generator that yields nothing for one that empties all of its outputs.
+            yield tuple(skip() for _ in (*ours, *outputs))
             async for update in followed(visitor(request)):
                 yield update
 
@@ -150,9 +155,10 @@ class Panel:
 
         # Any number at once: a follower takes no thread.
         free = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-        self.button.click(click, list(inputs), [*ours, *outputs], **free)
-        demo.load(load, None, [*ours, *outputs], **free)
+        clicked = self.button.click(click, list(inputs), [*ours, *outputs], **free)
+        loaded = demo.load(load, None, [*ours, *outputs], **free)
         self.cancel.click(stop, None, None, **free)
+        return clicked, loaded
 
 
 __all__ = ["DONE", "Panel", "error", "follow", "skip", "status"]

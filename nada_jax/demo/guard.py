@@ -15,21 +15,17 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nada_jax.demo import uploads, visitors
 from nada_jax.demo.site import Site
 from nada_jax.errors import UserError
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 LOG = logging.getLogger(__name__)
 API = "/gradio_api"
@@ -110,7 +106,7 @@ class Guard:
 
     def __init__(
         self,
-        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        app: ASGIApp,
         site: Site,
         functions: Mapping[int, int],
         shown: tuple[Path, ...] = (),
@@ -261,16 +257,20 @@ class Guard:
         """Keeps an image in the visitor's folder, once it has been decoded."""
         self._count(request.visitor)
         demo = self.site.settings.demo
-        most = int(demo.upload_megabytes * 1e6)
-        sentence = f"the file is larger than {demo.upload_megabytes:g} MB; save it smaller"
-        body = await request.body(most + FORM_BYTES, sentence)
+        most = int(uploads.MOST * demo.upload_megabytes * 1e6)
+        sentence = (
+            f"the files are larger than {demo.upload_megabytes:g} MB each; save them smaller, or send "
+            f"{uploads.MOST} at a time"
+        )
+        receive = request.limited(most + FORM_BYTES, sentence)
         try:
-            path = await uploads.keep(
-                body, request.header("content-type"), self.site, request.visitor
+            kept = await uploads.keep(
+                receive, request.header("content-type"), self.site, request.visitor
             )
         except UserError as error:
             raise Refused(400, str(error)) from error
-        await request.respond(_json([str(path)]))
+        self.site.jobs.grown(sum(path.stat().st_size for path in kept))
+        await request.respond(_json([str(path) for path in kept]))
 
     async def _upload_progress(self, request: "_Asked", _: Any) -> None:
         """Gradio's pages ask how far an upload is; it is small."""
@@ -394,27 +394,37 @@ class _Asked:
         if self.scope.get("scheme") == "https":
             self._cookie += "; Secure"
 
-    async def body(self, most: int, sentence: str) -> bytes:
-        """The whole body; Refused where it is longer than `most` bytes, or does not come."""
+    def limited(self, most: int, sentence: str) -> Receive:
+        """What is received; Refused where that is more than `most` bytes, or does not come."""
         length = self.header("content-length")
         if length.isdigit() and int(length) > most:
             raise Refused(413, sentence, connection="close")
-        body = bytearray()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    body += message.get("body", b"")
-                    if len(body) > most:
-                        raise Refused(413, sentence, connection="close")
-                    if not message.get("more_body"):
-                        return bytes(body)
-        except TimeoutError:
-            raise Refused(
-                408, "the request did not come within a minute", connection="close"
-            ) from None
+        left, end = most, time.monotonic() + PATIENCE
+
+        async def receive() -> Message:
+            nonlocal left
+            try:
+                message = await asyncio.wait_for(self._receive(), max(end - time.monotonic(), 0))
+            except TimeoutError:
+                late = "the request did not come within a minute"
+                raise Refused(408, late, connection="close") from None
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise Refused(413, sentence, connection="close")
+            return message
+
+        return receive
+
+    async def body(self, most: int, sentence: str) -> bytes:
+        """The whole body; Refused as by `limited`."""
+        receive, body, more = self.limited(most, sentence), bytearray(), True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        return bytes(body)
 
     async def json(self) -> dict[str, Any]:
         """The body as a JSON object."""

@@ -5,13 +5,14 @@ A job outlives the request that began it: the page may be reloaded, and asks for
 
 import contextlib
 import logging
+import re
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nada_jax.errors import UserError, is_out_of_memory
 
@@ -19,6 +20,10 @@ LANES = ("train", "draw", "work")  # a training; seconds; minutes. Each has a th
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 REMEMBERED = 1000  # jobs that are known at once, so that the memory is bounded whoever comes
 EVERY = 60.0  # seconds between looks at what is too old
+UPLOAD = "upload-"  # begins the name of a folder that holds no job, but what a visitor sent
+UPLOADS = (
+    0.25  # share of the disk's bound that these may take, so that they push nobody's results out
+)
 LOG = logging.getLogger(__name__)
 
 
@@ -138,7 +143,7 @@ class Jobs:
         self._functions: dict[str, Callable[[Job], Any]] = {}  # of those that wait
         self._lanes: dict[str, list[Job]] = {lane: [] for lane in LANES}  # that wait, in order
         self._changed = threading.Condition()
-        self._closed = threading.Event()
+        self._closed, self._untidy, self._grown = threading.Event(), threading.Event(), 0.0
         work = [(self._work, (lane,)) for lane in LANES] + [(self._keep_tidy, ())]
         self._threads = [
             threading.Thread(target=target, args=args, daemon=True) for target, args in work
@@ -203,6 +208,7 @@ class Jobs:
         """Cancels everything and waits for the threads, at most so long; nothing is taken on after that."""
         with self._changed:
             self._closed.set()
+            self._untidy.set()
             for job in self._jobs.values():
                 if not job.ended:
                     self._stop(job)
@@ -215,22 +221,33 @@ class Jobs:
         """Deletes what is older than `hours`, and the oldest beyond `megabytes`; jobs at work keep theirs."""
         with self._changed:
             active = {job.id for job in self._jobs.values() if not job.ended}
-        kept = []
+        found = []
         for folder in self.directory.glob("*/*"):
-            if folder.name in active:
-                continue
-            with contextlib.suppress(OSError):  # it went meanwhile
-                kept.append((folder.stat().st_mtime, _size(folder), folder))
-        kept.sort()
-        total = sum(size for _, size, _ in kept)
-        for changed, size, folder in kept:
-            old = time.time() - changed > self.hours * 3600
-            if not old and total <= self.megabytes * 1e6:
-                break  # those that follow are younger
-            total -= size
-            _delete(folder)
-            why = f"after {self.hours:g} hours" if old else "to make room for those of others"
-            self._lose(folder.name, f"its results were deleted {why}; start it again")
+            if folder.name not in active:
+                with contextlib.suppress(OSError):  # it went meanwhile
+                    found.append(_Left(folder.stat().st_mtime, _size(folder), folder))
+        found.sort()
+        then = time.time() - self.hours * 3600
+        old = [x for x in found if x.changed < then]
+        kept = found[len(old) :]
+        most = self.megabytes * 1e6
+        uploads = [x for x in kept if x.folder.name.startswith(UPLOAD)]
+        pushed = _oldest(uploads, UPLOADS * most)
+        pushed += _oldest([x for x in kept if x not in pushed], most)
+        for left in old + pushed:
+            _delete(left.folder)
+            why = (
+                f"after {self.hours:g} hours" if left in old else "to make room for those of others"
+            )
+            self._lose(left.folder.name, f"its results were deleted {why}; start it again")
+
+    def grown(self, size: int) -> None:
+        """Says that files were written beside those of jobs, in bytes; many of them are looked through at once."""
+        with self._changed:
+            self._grown += size
+            if self._grown > self.megabytes * 1e5:  # a tenth
+                self._grown = 0
+                self._untidy.set()
 
     # -- Within ----------------------------------------------------------------------------------------
 
@@ -300,7 +317,8 @@ class Jobs:
             else:
                 error = f"it was ended after {self.minutes:g} minutes, the longest that a job may take here"
         except UserError as failure:
-            error = str(failure)
+            # Where the folder of a job stands on this server is no matter of visitors.
+            error = re.sub(rf"{re.escape(str(self.directory))}/\w+/[\w-]+/?", "", str(failure))
         except Exception as failure:
             if is_out_of_memory(failure):
                 error = "there is not enough memory for this on the server; try a smaller one"
@@ -318,11 +336,34 @@ class Jobs:
             self._touch(job.lane)
 
     def _keep_tidy(self) -> None:
-        while not self._closed.wait(EVERY):
+        while not self._closed.is_set():
+            self._untidy.wait(EVERY)
+            self._untidy.clear()
+            if self._closed.is_set():
+                return
             try:
                 self.tidy()
             except Exception:
                 LOG.exception("old results could not be deleted")
+
+
+class _Left(NamedTuple):
+    """A folder of results; they sort by age."""
+
+    changed: float
+    size: int
+    folder: Path
+
+
+def _oldest(found: Sequence[_Left], most: float) -> list[_Left]:
+    """Those that have to go so that the others take at most so many bytes."""
+    total, gone = sum(x.size for x in found), []
+    for left in found:
+        if total <= most:
+            break
+        gone.append(left)
+        total -= left.size
+    return gone
 
 
 def _size(folder: Path) -> int:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 
 import fastapi
@@ -37,6 +38,7 @@ def make(site: Site, tabs: Sequence[page.Tab] = page.TABS, names: Sequence[str] 
       names: host names beside those of `demo.names`.
     """
     # Where Gradio puts what it writes, so that nothing is left elsewhere; and nothing is told to its authors.
+    warnings.filterwarnings("ignore", module="gradio")  # of names that Starlette deprecates
     os.environ["GRADIO_TEMP_DIR"] = str(site.results)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     shown = [folder for folder in SHOWN if folder.is_dir()]

@@ -104,7 +104,7 @@ def train(job: Job, name: str, variant: str, fields: Mapping[str, Any]) -> Seen:
         if process.returncode == REFUSED:
             errors = [line for line in said if line.startswith("error: ")]
             sentence = errors[-1].removeprefix("error: ") if errors else "the run was refused"
-            raise UserError(re.sub(rf"{re.escape(str(job.directory))}/?", "", sentence))
+            raise UserError(sentence)
         if process.returncode:
             tail = "\n".join(said)
             raise RuntimeError(f"the run ended with exit code {process.returncode}:\n{tail}")

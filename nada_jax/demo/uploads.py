@@ -8,9 +8,12 @@ from pathlib import Path
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
+from starlette.types import Receive
 
-from nada_jax import images
+from nada_jax import files, images
+from nada_jax.demo.jobs import UPLOAD
 from nada_jax.demo.site import Site
 from nada_jax.errors import UserError, reading
 
@@ -19,52 +22,58 @@ FORMATS = {
     "PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif",
 }  # fmt: skip
 DECODING = asyncio.Semaphore(2)  # images decoded at once, each up to demo.pixels
+MOST = 8  # files of one request
 LONGEST = 60  # characters of a name
 
 
-async def keep(body: bytes, kind: str, site: Site, visitor: str) -> Path:
-    """Keeps the image of a form.
+async def keep(receive: Receive, kind: str, site: Site, visitor: str) -> list[Path]:
+    """Keeps the images of a form.
 
     Args:
-      body: of the request.
+      receive: gives the body of the request.
       kind: its content type, multipart/form-data.
       site: the page's common part.
-      visitor: whose it becomes.
+      visitor: whose they become.
 
     Returns:
-      Its file, results/VISITOR/RANDOM/NAME.
+      Their files, each results/VISITOR/upload-RANDOM/NAME.
 
     Raises:
-      UserError: there is not one image, or it cannot be decoded or has too many pixels.
+      UserError: there is none, or too many, or one cannot be decoded or has too many pixels.
     """
-    upload = await _read_form(body, kind)
-    content = await upload.read()
-    most = site.settings.demo.upload_megabytes
-    if len(content) > most * 1e6:
-        raise UserError(f"the file is larger than {most:g} MB; save it smaller")
-    folder = site.results / visitor / f"upload-{secrets.token_hex(16)}"
-    async with DECODING:
-        return await asyncio.to_thread(
-            _write, folder, upload.filename or "", content, site.settings.demo.pixels
-        )
-
-
-async def _read_form(body: bytes, kind: str) -> UploadFile:
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
     if not kind.lower().startswith("multipart/form-data"):
         raise UserError("the upload is no form; use the page's own field")
-    headers = [(b"content-type", kind.encode("latin-1"))]
-    request = Request({"type": "http", "headers": headers}, receive)
+    demo = site.settings.demo
+    request = Request(
+        {"type": "http", "headers": [(b"content-type", kind.encode("latin-1"))]}, receive
+    )
+    kept = []
     try:
-        form = await request.form(max_files=1, max_fields=4)
-    except (HTTPException, KeyError, ValueError) as error:
-        raise UserError("the upload is no form of one file; upload one image at a time") from error
-    files = [x for x in form.values() if isinstance(x, UploadFile)]
-    if len(files) != 1:
-        raise UserError("the upload holds no file; expected an image")
-    return files[0]
+        async with request.form(max_files=MOST, max_fields=4) as form:
+            given = [x for _, x in form.multi_items() if isinstance(x, UploadFile)]
+            if not given:
+                raise UserError("the upload holds no file; expected an image")
+            for upload in given:
+                if (upload.size or 0) > demo.upload_megabytes * 1e6:
+                    raise UserError(
+                        f"the file is larger than {demo.upload_megabytes:g} MB; save it smaller"
+                    )
+                folder = site.results / visitor / f"{UPLOAD}{secrets.token_hex(16)}"
+                content = await upload.read()
+                async with DECODING:
+                    kept.append(
+                        await asyncio.to_thread(
+                            _write, folder, upload.filename or "", content, demo.pixels
+                        )
+                    )
+    except (HTTPException, MultiPartException, KeyError, ValueError) as error:
+        for path in kept:  # all of them or none
+            path.unlink()
+            path.parent.rmdir()
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"the upload is no form of 1 to {MOST} files") from error
+    return kept
 
 
 def _write(folder: Path, name: str, content: bytes, pixels: int) -> Path:
@@ -73,8 +82,9 @@ def _write(folder: Path, name: str, content: bytes, pixels: int) -> Path:
     folder.mkdir(parents=True)
     raw = folder / f"{stem or 'image'}.upload"
     try:
-        raw.write_bytes(content)
         try:
+            with files.writing(raw):
+                raw.write_bytes(content)
             suffix = _check(raw, pixels)
         except UserError as error:
             # Where it stands on this server is no matter of visitors.

@@ -131,14 +131,15 @@ def build(site: Site) -> None:
     recipe.input(fill, recipe, knobs, **quiet)
     demo = gr.context.Context.root_block
     demo.load(offer, None, generator, **quiet)
-    panel.status.change(offer, None, generator, **quiet)
-    panel.connect(
+    followed = panel.connect(
         demo,
         [recipe, generator, pictures, *knobs],
         functools.partial(start, site),
         [grid, loss, file],
         show,
     )
+    for event in followed:
+        event.then(offer, None, generator, **quiet)
 
 
 def values(site: Site, name: str) -> list[Any]:
