@@ -9,10 +9,9 @@ from nada_jax import files
 from nada_jax.errors import UserError
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
-from nada_jax.weights import lineage, loading, native, registry
+from nada_jax.weights import lineage, loading, native, presets, registry
+from nada_jax.weights.presets import GENERATOR, PREFIX, RUNS
 
-RUNS = Path("runs")  # where main.py puts runs
-PREFIX = "nada_"  # of recipes in configs/, and so of their workdirs
 RECIPES = (  # those that ship
     "sketch", "joker", "zombie", "golden_statue", "robot", "stained_glass",
 )  # fmt: skip
@@ -32,8 +31,9 @@ def load(
     """Loads domains.
 
     Args:
-      given: each the name of a recipe that has been run ("sketch"), a workdir of `adapt`, the file of an adapted
-        generator or its published name, or the file of a style delta, which is added to the source.
+      given: each "preset:NAME" or "run:NAME" (see `presets`), the name of a recipe that has been run ("sketch"), a
+        workdir of `adapt`, the file of an adapted generator or its published name, or the file of a style delta,
+        which is added to the source.
       source: what they were adapted from; they get its precision.
       weights: its name or file.
       field: how messages call `given`.
@@ -65,13 +65,15 @@ def find(given: str, field: str = "generators") -> Path:
         raise UserError(
             f"{said}; expected files of adapted generators, or recipes: {', '.join(RECIPES)}"
         )
+    if file := presets.find_file(given, field):
+        return file
     files.check_local(given, said)
     path = files.expand(given)
     recipe = re.fullmatch(r"\w+", given) is not None
     for file in (
         path,
-        path / "generator.safetensors",
-        *([RUNS / f"{PREFIX}{given}" / "generator.safetensors"] if recipe else []),
+        path / GENERATOR,
+        *([RUNS / f"{PREFIX}{given}" / GENERATOR] if recipe else []),
     ):
         try:
             if file.is_file():
@@ -107,8 +109,8 @@ def _name(path: Path) -> str:
 
 def _load(path: Path, source: Generator, weights: str, said: str) -> Generator:
     """The generator of a domain, of the source's precision."""
-    header = files.read_metadata(path) if path.suffix.lower() == native.SUFFIX else {}
-    if header.get("format") == native.FORMAT + StyleDelta.KIND:
+    kind = native.kind_of(path)
+    if kind == StyleDelta.KIND:
         try:
             adapted = shift(source, loading.load_model(StyleDelta, path))
         except UserError as error:
@@ -121,7 +123,7 @@ def _load(path: Path, source: Generator, weights: str, said: str) -> Generator:
             f"{said}, whose architecture ({_described(adapted)}) is not that of generator.weights={weights!r} "
             f"({_described(source)}); expected generators adapted from it"
         )
-    origin = lineage.read(path).source if header else ""
+    origin = lineage.read(path).source if kind else ""
     if origin and not _same(origin, weights):
         warnings.warn(
             f"{said}, which was adapted from {origin!r} and not from generator.weights={weights!r}; its images will "

@@ -14,15 +14,17 @@ import numpy as np
 
 from nada_jax import files, trees
 from nada_jax.errors import UserError, reading
+from nada_jax.models import generator_delta
 from nada_jax.models.clip import Clip, from_params
 from nada_jax.models.diffusion import Diffusion
 from nada_jax.models.encoder import Encoder
+from nada_jax.models.generator_delta import GeneratorDelta
 from nada_jax.models.irse import Irse50
 from nada_jax.models.style_delta import StyleDelta, shift
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.models.vgg import Vgg
 from nada_jax.settings import PRECISIONS, need
-from nada_jax.weights import diffusers, fetching, finding, native, registry
+from nada_jax.weights import diffusers, fetching, finding, native, presets, registry
 from nada_jax.weights.native import Model
 from nada_jax.weights.registry import Entry
 
@@ -39,8 +41,8 @@ def load_generator(
 
     Args:
       weights: an embedded name ("avatar64"), a published name ("ffhq1024"), which is fetched and
-        converted once, a native `.safetensors` file, or an official `.pt` or `.pkl` file, which is
-        converted on the fly.
+        converted once, "preset:NAME" or "run:NAME" (see `weights.presets`), a native `.safetensors` file,
+        or an official `.pt` or `.pkl` file, which is converted on the fly.
       deltas: files of style deltas (see `models.style_delta`), which are added to its styles.
       scales: a factor for each of them; by default 1.
       precision: "float32" or "bfloat16".
@@ -154,11 +156,48 @@ def load_model(kind: type[Model], weights: str | os.PathLike, *, field: str = "w
     if not path.is_file():
         why = "is a directory" if path.is_dir() else "does not exist"
         raise UserError(f"{field}={os.fspath(weights)!r} {why}; expected a file")
+    if kind is Generator and native.kind_of(path) == GeneratorDelta.KIND:
+        return _add_delta(path)
     if path.suffix.lower() == native.SUFFIX:
         return native.read(kind, path)
     from convert import kinds
 
     return kinds.read(kind.KIND, path)[0]
+
+
+def save_delta(
+    source: Generator, adapted: Generator, rank: int, path: str | os.PathLike, /, **facts: str
+) -> None:
+    """Writes an adapted generator as its low-rank difference to its source, atomically.
+
+    Args:
+      source, adapted: see `models.generator_delta.between`.
+      rank: the largest of the change of a weight.
+      path: ends in `.safetensors`; `load_generator` reads it.
+      **facts: strings for the header: those of a `Lineage`, whose `source` is needed, and others.
+
+    Raises:
+      UserError: the generators do not belong together, or the file cannot be written.
+    """
+    delta = generator_delta.between(source, adapted, rank)
+    native.save_model(delta, path, half=True, source_sha256=native.digest(source), **facts)
+
+
+def _add_delta(path: Path) -> Generator:
+    """The generator behind the file of a generator delta, whose header names the source."""
+    delta, header = native.read(GeneratorDelta, path), files.read_metadata(path)
+    source = header.get("source", "")
+    field = f"{path}: source"
+    file = find_generator(source, field)
+    if native.kind_of(file) == GeneratorDelta.KIND:  # which may be a delta to this one
+        raise UserError(f"{field}={source!r} is a delta itself; expected a whole generator")
+    generator = load_model(Generator, file, field=field)
+    if native.digest(generator) != header.get("source_sha256"):
+        raise UserError(
+            f"{path} holds what was added to {source!r}, whose weights are others now; make it again, as "
+            "`python main.py --config=configs/presets.py --config.install=True` does for all presets"
+        )
+    return generator_delta.add(generator, delta)
 
 
 def load_encoder(weights: str | os.PathLike, *, field: str = "encoder.weights") -> Encoder:
@@ -251,6 +290,8 @@ def find_generator(weights: str | os.PathLike, field: str = "generator.weights")
     Raises:
       UserError: there is no such name or file, or it cannot be fetched.
     """
+    if path := presets.find_file(weights, field):
+        return path
     published = _published(Generator, registry.GENERATORS, field)
     return finding.by_name(weights, field, _embedded(registry.EMBEDDED) | published)
 

@@ -5,6 +5,7 @@ architecture are in the metadata of its header.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import typing
@@ -94,6 +95,23 @@ def save_model(
 
 
 save_generator = save_model  # the name that users of generators import from `nada_jax`
+
+
+def kind_of(path: Path) -> str:
+    """`KIND` of the model in a file; "" where it is no native file. UserError where it is not a whole one."""
+    if path.suffix.lower() != SUFFIX:
+        return ""
+    found = files.read_metadata(path).get("format", "")
+    return found.removeprefix(FORMAT) if found.startswith(FORMAT) else ""
+
+
+def digest(model: NativeModel) -> str:
+    """SHA-256 of the arrays of a model, which no header and no order in a file changes; hexadecimal."""
+    found = hashlib.sha256()
+    for path, array in sorted(model_to_arrays(model).items()):
+        found.update(f"{path} {array.shape} {array.dtype};".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def model_to_arrays(model: NativeModel) -> dict[str, np.ndarray]:
