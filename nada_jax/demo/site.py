@@ -7,7 +7,7 @@ from nada_jax.demo.jobs import DONE, Jobs
 from nada_jax.demo.models import Models
 from nada_jax.demo.settings import Settings
 from nada_jax.errors import UserError
-from nada_jax.weights import domains
+from nada_jax.weights import domains, presets
 
 RESULTS = "results"  # within the workdir: a folder of each visitor
 
@@ -46,8 +46,12 @@ class Site:
           Text for people -> what `Models.domain` and `domains.find` take: those of `demo.presets`, or all that ship
           and have been run here; then the visitor's own, the newest first.
         """
-        offered = {}
-        for name in self.settings.demo.presets or domains.RECIPES:
+        demo, offered = self.settings.demo, {}
+        for preset in presets.shipped():
+            chosen = not demo.presets or preset.name in demo.presets
+            if chosen and preset.source == self.settings.generator.weights:
+                offered[preset.title] = f"preset:{preset.name}"
+        for name in demo.presets or domains.RECIPES:
             try:
                 domains.find(name)
             except UserError:  # a recipe that has not been run here
@@ -59,8 +63,8 @@ class Site:
         return offered
 
     def pictures(self) -> dict[str, Path]:
-        """Value of `presets` -> picture, of those that ship with one."""
-        return {}
+        """Value of `presets` -> picture, of those that ship."""
+        return {f"preset:{preset.name}": preset.image for preset in presets.shipped()}
 
     def choose(self, visitor: str, label: str) -> str:
         """The value of a label of `presets`; UserError for one that is not among them, whoever sent it."""

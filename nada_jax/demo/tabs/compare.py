@@ -27,7 +27,7 @@ def build(site: Site) -> None:
             )
             panel = Panel(site, "compare", "Compare")
         with gr.Column(scale=3):
-            result = gr.HTML(figures.empty(EMPTY), elem_id="compare-result")
+            result = controls.result(EMPTY, "compare")
     panel.connect(
         controls.block(),
         [seed, truncation, presets],

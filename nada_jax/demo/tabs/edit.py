@@ -81,7 +81,7 @@ def build(site: Site) -> None:
                 ]  # fmt: skip
             panel = Panel(site, "edit", "Edit")
         with gr.Column(scale=3):
-            result = gr.HTML(figures.empty(EMPTY), elem_id="edit-result")
+            result = controls.result(EMPTY, "edit")
 
     def reveal(subject: str, how: str) -> list[Any]:
         shown = subject == SEED, subject == IMAGE, how == WORDS, how == SLIDERS

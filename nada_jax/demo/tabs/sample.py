@@ -56,7 +56,7 @@ def build(site: Site) -> None:
                     return labels[event.index]
 
                 gallery.select(choose, None, preset, **QUIET)
-            result = gr.HTML(figures.empty(EMPTY), elem_id="sample-result")
+            result = controls.result(EMPTY, "sample")
     panel.connect(
         controls.block(),
         [preset, seed, count, truncation, layer, other],

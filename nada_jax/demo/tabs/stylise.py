@@ -55,7 +55,7 @@ def build(site: Site) -> None:
                 visible=False,
                 elem_id="stylise-which",
             )
-            result = gr.HTML(figures.empty(EMPTY), elem_id="stylise-result")
+            result = controls.result(EMPTY, "stylise")
 
     def pick(request: gr.Request, label: str) -> Any:
         job = site.jobs.latest(visitor(request), "stylise")

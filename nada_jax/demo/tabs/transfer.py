@@ -55,7 +55,7 @@ def build(site: Site) -> None:
                 )  # fmt: skip
             panel = Panel(site, "transfer", "Transfer")
         with gr.Column(scale=3):
-            result = gr.HTML(figures.empty(EMPTY), elem_id="transfer-result")
+            result = controls.result(EMPTY, "transfer")
     panel.connect(
         controls.block(),
         [content, style, size, strength, weight, colors, first, steps],
