@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the bottom. A name is a room (a folder of nada_jax) or a module beside the rooms.
 FLOORS = (
-    "errors files trees images settings tables batches",
+    "errors files trees images settings tables batches videos",
     "losses command",
     "models",
     "weights",
@@ -18,7 +18,7 @@ FLOORS = (
     "devices",
     "runs",
     "adaptation",
-    "guided performance portraits transfers web",
+    "guided motion performance portraits transfers web",
     "demo",
     "tasks",
 )

@@ -38,6 +38,15 @@ SMALL = {
         {"seeds": (0,), "sweep.steps": (1,), "lpips.weights": "", "generator.weights": "tiny"},
         "edit_sweep.html",
     ),
+    "interpolate": (
+        {
+            "motion.seconds": 0.02,
+            "video.format": "gif",
+            "video.side": 0,
+            "generator.weights": "tiny",
+        },
+        "video.gif",
+    ),
     "find_direction": (
         {"find.samples": 16, "samples.count": 1, "generator.weights": "tiny"},
         "direction.safetensors",
