@@ -7,7 +7,7 @@ import gradio as gr
 
 from nada_jax.demo import figures
 from nada_jax.demo.site import Site
-from nada_jax.demo.tabs import adapt, compare, edit, sample, stylise, transfer
+from nada_jax.demo.tabs import adapt, compare, edit, moving, sample, stylise, transfer
 
 
 class Tab(NamedTuple):
@@ -23,6 +23,7 @@ TABS: tuple[Tab, ...] = (
     Tab("Stylise", "stylise", stylise.build),
     Tab("Edit", "edit", edit.build),
     Tab("Compare", "compare", compare.build),
+    Tab("Moving", "moving", moving.build),
     Tab("Transfer", "transfer", transfer.build),
     Tab("Adapt", "adapt", adapt.build),
 )
