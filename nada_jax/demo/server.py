@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -38,6 +39,7 @@ def make(site: Site, tabs: Sequence[page.Tab] = page.TABS, names: Sequence[str] 
       names: host names beside those of `demo.names`.
     """
     # Where Gradio puts what it writes, so that nothing is left elsewhere; and nothing is told to its authors.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # of forms that are none
     warnings.filterwarnings("ignore", module="gradio")  # of names that Starlette deprecates
     os.environ["GRADIO_TEMP_DIR"] = str(site.results)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from nada_jax.errors import UserError
 from nada_jax.latents.editing import Edit
 from nada_jax.portraits.settings import Clips, InversionSettings
 from nada_jax.settings import Count, Positive, Rule, Section, one_of
@@ -33,9 +34,14 @@ class Demo(Section, name="demo"):
     def check(self) -> None:
         """Who is not on this machine needs a password, or an explicit word that none is needed."""
         name, colon, password = self.auth.partition(":")
-        good = not self.auth or all((name, colon, password))
-        if not good:  # the message must not show it
-            self.need(False, "auth", "user:password, or nothing")
+        if self.auth and not all((name, colon, password)):
+            # Without its value, which may be a password.
+            what = (
+                f"no {'user before' if not name else 'password after'} the colon"
+                if colon
+                else "no colon"
+            )
+            raise UserError(f"demo.auth has {what}; expected user:password, or nothing")
         closed = not self.auth and not self.open
         if closed:
             self.need(

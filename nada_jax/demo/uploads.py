@@ -22,6 +22,7 @@ FORMATS = {
     "PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif",
 }  # fmt: skip
 DECODING = asyncio.Semaphore(2)  # images decoded at once, each up to demo.pixels
+INNER = "MPO"  # a JPEG with further images, which the reader of JPEG finds
 MOST = 8  # files of one request
 LONGEST = 60  # characters of a name
 
@@ -98,10 +99,10 @@ def _write(folder: Path, name: str, content: bytes, pixels: int) -> Path:
 
 def _check(path: Path, pixels: int) -> str:
     """The suffix of an image that can be decoded; UserError where it cannot."""
-    known = ", ".join(x for x in FORMATS if x != "MPO")
+    known = ", ".join(x for x in FORMATS if x != INNER)
     with reading(path):
         try:
-            with Image.open(path, formats=tuple(FORMATS)) as file:
+            with Image.open(path, formats=[x for x in FORMATS if x != INNER]) as file:
                 suffix, size = FORMATS[file.format], file.size
         except Image.UnidentifiedImageError as error:
             raise UserError(

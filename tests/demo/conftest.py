@@ -1,13 +1,20 @@
 """The page, served within the process of the tests."""
 
 import asyncio
+import contextlib
+import functools
+import http.client
 import importlib.util
+import io
+import json
 import os
+import secrets
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from configs import demo as demo_config
 from nada_jax.demo.settings import Settings
@@ -55,7 +62,7 @@ def serve():
 
     yield start
     for it, thread, site in running:
-        it.should_exit = it.force_exit = True
+        it.should_exit = True
         site.jobs.close(5)
         thread.join(10)
 
@@ -75,3 +82,75 @@ def page(demo_settings, serve, tmp_path_factory):
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+class Browser:
+    """What a browser does, by plain requests: `ask` returns status, headers and text; `send` starts an event."""
+
+    def __init__(self, url, cookie=None):
+        self.host = url.partition("://")[2]
+        self.session = secrets.token_hex(6)
+        self.cookie = cookie
+        if cookie is None:
+            _, headers, self.page = self.ask("GET", "/")
+            self.cookie = headers["set-cookie"].partition(";")[0]
+        self.visitor = self.cookie.partition("=")[2]
+
+    def ask(self, method, path, body=None, **headers):
+        connection = http.client.HTTPConnection(self.host, timeout=20)
+        headers = {key.replace("_", "-"): value for key, value in headers.items()}
+        if self.cookie:
+            headers = {"cookie": self.cookie} | headers
+        if isinstance(body, dict | list):
+            body, headers["content-type"] = json.dumps(body), "application/json"
+        connection.putrequest(method, path, skip_host="host" in headers)
+        if isinstance(body, str):
+            body = body.encode("utf-8", "surrogatepass")
+        if body is not None and "transfer-encoding" not in headers:
+            headers.setdefault("content-length", str(len(body)))
+        for key, value in headers.items():
+            connection.putheader(key, value)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before its end
+            connection.endheaders(body)
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace")
+        connection.close()
+        return answer.status, {key.lower(): value for key, value in answer.getheaders()}, text
+
+    def upload(self, content, name="x.png", path="/gradio_api/upload"):
+        form = (
+            (
+                f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
+                "Content-Type: image/png\r\n\r\n"
+            ).encode()
+            + content
+            + b"\r\n--edge--\r\n"
+        )
+        return self.ask("POST", path, form, content_type="multipart/form-data; boundary=edge")
+
+    def join(self, number, data, **fields):
+        body = {"session_hash": self.session, "fn_index": number, "data": data} | fields
+        return self.ask("POST", "/gradio_api/queue/join", body)
+
+    def events(self):
+        """The messages of the session until all of its events have ended."""
+        _, _, text = self.ask("GET", f"/gradio_api/queue/data?session_hash={self.session}")
+        return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+
+
+@pytest.fixture(scope="session")
+def browse(page):
+    """browse() -> a new visitor of the page."""
+    return functools.partial(Browser, page.url)
+
+
+@pytest.fixture(scope="session")
+def png():
+    """png(width, height) -> the bytes of an image."""
+
+    def make(width=8, height=8, kind="PNG"):
+        file = io.BytesIO()
+        Image.new("RGB", (width, height), "red").save(file, kind)
+        return file.getvalue()
+
+    return make

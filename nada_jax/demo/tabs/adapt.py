@@ -93,9 +93,7 @@ def build(site: Site) -> None:
                 buttons=[],
             )
         with gr.Row():
-            lr = gr.Number(
-                shown[3], label="Learning rate", info="Larger is faster and rougher.", minimum=1e-6
-            )
+            lr = gr.Number(shown[3], label="Learning rate", info="Larger is faster and rougher.")
             angle = gr.Slider(
                 0, 3, shown[4], label="Variety", info="loss.angle: keeps people unlike each other."
             )
@@ -176,7 +174,8 @@ def start(
     given = [Path(path) for path, _ in pictures or ()]
     if given:
         title = f"like {len(given)} images" if len(given) > 1 else "like an image"
-        fields["text.target"] = ""
+        # Which the run does not read then, but wants.
+        fields["text.target"] = fields["text.target"] or usual["text.target"]
     variant = site.settings.demo.variant
     training.check(recipe, variant, fields)
 
