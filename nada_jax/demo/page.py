@@ -34,6 +34,9 @@ CSS = """
 .nada-error { color: var(--error-text-color, #b91c1c); font-weight: 600; overflow-wrap: anywhere; }
 .nada-status { overflow-wrap: anywhere; }
 .nada-status progress { vertical-align: middle; }
+.gradio-container { --block-info-text-color: var(--neutral-600); --body-text-color-subdued: var(--neutral-600); }
+.dark .gradio-container, .dark.gradio-container { --block-info-text-color: var(--neutral-300);
+  --body-text-color-subdued: var(--neutral-300); }
 """
 CSS += figures.CSS
 

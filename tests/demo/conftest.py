@@ -24,10 +24,11 @@ if importlib.util.find_spec("gradio") is None:
 
 
 @pytest.fixture(scope="session")
-def demo_settings(tiny_file):
+def demo_settings(tiny_file, tiny_clip):
     """demo_settings({"demo.jobs": 2}) -> the settings of a page over a tiny generator."""
     base = {
         "generator.weights": str(tiny_file), "encoder.weights": "", "lpips.weights": "", "judge": "",
+        "clip.models": (str(tiny_clip),),
         "demo.port": 0, "demo.upload_megabytes": 1.0, "demo.pixels": 1_000_000,
     }  # fmt: skip
 

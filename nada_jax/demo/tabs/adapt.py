@@ -55,6 +55,7 @@ def build(site: Site) -> None:
                 step=1,
                 label="Steps",
                 info="More of them go further from the source; too many lose the faces.",
+                elem_id="adapt-steps",
             )
             panel = Panel(site, "adapt", "Adapt")
         with gr.Column(scale=3):

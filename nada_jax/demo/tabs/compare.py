@@ -23,7 +23,7 @@ def build(site: Site) -> None:
         with gr.Column(scale=2):
             seed, truncation = controls.seed(), controls.truncation()
             presets = controls.presets(
-                site, "Presets", "All of them, unless you take some away.", 99
+                site, "compare", "All of them, unless you take some away.", 99
             )
             panel = Panel(site, "compare", "Compare")
         with gr.Column(scale=3):

@@ -88,10 +88,12 @@ def preset(site: Site, label: str, info: str) -> gr.Dropdown:
     return _refreshed(site, made, [SOURCE])
 
 
-def presets(site: Site, label: str, info: str, count: int) -> gr.CheckboxGroup:
+def presets(site: Site, tab: str, info: str, count: int) -> gr.CheckboxGroup:
     """Check boxes of all presets of a visitor, so many of them chosen."""
     names = list(site.presets(""))
-    made = gr.CheckboxGroup(names, value=names[:count], label=label, info=info)
+    made = gr.CheckboxGroup(
+        names, value=names[:count], label="Presets", info=info, elem_id=f"{tab}-presets"
+    )
     return _refreshed(site, made, [])
 
 
@@ -173,22 +175,23 @@ class Portrait:
             )
         offered = portraits.methods(settings)
         chosen = {name: label for label, name in offered.items()}.get(settings.invert.method)
-        self.method = gr.Radio(
-            list(offered),
-            value=chosen or next(iter(offered)),
-            label="Method",
-            info="How the image becomes latents: closer takes longer, and is harder to change.",
-            elem_id=f"{tab}-method",
-        )
-        self.steps = gr.Slider(
-            1,
-            max(1000, settings.invert.steps),
-            settings.invert.steps,
-            step=1,
-            label="Steps",
-            info="Of the search for the latents; the encoder needs none.",
-            elem_id=f"{tab}-steps",
-        )
+        with gr.Accordion("How its latents are found", open=False):
+            self.method = gr.Radio(
+                list(offered),
+                value=chosen or next(iter(offered)),
+                label="Method",
+                info="How the image becomes latents: closer takes longer, and is harder to change.",
+                elem_id=f"{tab}-method",
+            )
+            self.steps = gr.Slider(
+                1,
+                max(1000, settings.invert.steps),
+                settings.invert.steps,
+                step=1,
+                label="Steps",
+                info="Of the search for the latents; the encoder needs none.",
+                elem_id=f"{tab}-steps",
+            )
         self.inputs = [self.image, self.place, x, y, side, self.method, self.steps]
         self.outputs = [self.place, self.group]
         drawn = [self.image, self.place, x, y, side]

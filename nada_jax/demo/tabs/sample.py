@@ -23,8 +23,21 @@ def build(site: Site) -> None:
     with gr.Row():
         with gr.Column(scale=2):
             preset = controls.preset(site, "Preset", "The look to draw in.")
-            seed = controls.seed("First seed", 0, "Each seed is another person; they count up.")
-            count = gr.Slider(1, MOST, 6, step=1, label="Images", info="So many seeds in a row.")
+            seed = controls.seed(
+                "First seed",
+                0,
+                "Each seed is another person; they count up.",
+                elem_id="sample-seed",
+            )
+            count = gr.Slider(
+                1,
+                MOST,
+                6,
+                step=1,
+                label="Images",
+                info="So many seeds in a row.",
+                elem_id="sample-count",
+            )
             truncation = controls.truncation()
             with gr.Accordion("Style mixing", open=False):
                 layer = gr.Slider(

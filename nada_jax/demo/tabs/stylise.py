@@ -34,7 +34,7 @@ def build(site: Site) -> None:
     with gr.Row():
         with gr.Column(scale=2):
             portrait = Portrait(site, "stylise")
-            chosen = controls.presets(site, "Presets", "The looks to draw it in.", 3)
+            chosen = controls.presets(site, "stylise", "The looks to draw it in.", 3)
             strength = gr.Slider(
                 *STRENGTHS, 1.0, step=0.05, label="Strength", info="0 is the source, 1 the preset."
             )
