@@ -17,22 +17,14 @@ PATIENCE = 300_000  # milliseconds: the first job of a tab compiles
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
-def example(page: Page, tab: str, number: int = 0) -> None:
-    """Chooses an example of the tab's image."""
-    page.locator("button.gallery-item:visible").nth(number).click()
-    page.wait_for_timeout(1500)
-
-
 def act(page: Page, tab: str) -> None:
     """What a visitor does in a tab before its button is pressed."""
-    if tab in ("stylise", "transfer"):
-        example(page, tab)
-    if tab == "transfer":
-        items = page.locator("button.gallery-item:visible")
-        items.nth(items.count() - 1).click()
-        page.wait_for_timeout(1500)
+    for examples in page.locator(f"[id^={tab}][id$=-examples]:visible").all():
+        if tab != "edit":
+            examples.locator("button").first.click()
+            page.wait_for_timeout(3000)
     if tab == "adapt":
-        page.locator("#adapt input[aria-label*='Steps']").first.fill("4")
+        page.locator("#adapt-steps input[type=number]").fill("4")
 
 
 def main(url: str, folder: Path) -> None:

@@ -140,10 +140,16 @@ def image(label: str, examples: Path, tab: str) -> gr.Image:
         buttons=[],
         elem_id=f"{tab}-image",
     )
-    shown = [[str(path)] for path in sorted(examples.iterdir())]
-    gr.Examples(
-        shown, made, label="Or one of these", cache_examples=False, api_visibility="private"
+    paths = [str(path) for path in sorted(examples.iterdir())]
+    # Not gr.Examples, which asks by a way past the queue that the guard closes.
+    shown = gr.Dataset(
+        components=[made],
+        samples=[[path] for path in paths],
+        label="Or one of these",
+        type="index",
+        elem_id=f"{tab}-examples",
     )
+    shown.click(lambda number: paths[number], shown, made, **QUIET)
     return made
 
 
