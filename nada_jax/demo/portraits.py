@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -155,14 +155,14 @@ def find(
     return Subject(Item("image"), found.codes, image, found.tuned and found.tuned[0])
 
 
-class Portraits:
-    """Remembers what images of visitors were found to be, the last `HELD` of them."""
+class Memory:
+    """The last `HELD` things that were found, by key; others go on while one is being found, unlike with `Models`."""
 
     def __init__(self):
-        self._found: collections.OrderedDict[tuple, Subject] = collections.OrderedDict()
+        self._found: collections.OrderedDict[tuple, Any] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple, make: Callable[[], Subject]) -> Subject:
+    def get(self, key: tuple, make: Callable[[], Any]) -> Any:
         """What `make` finds, once for each key."""
         with self._lock:
             if key in self._found:

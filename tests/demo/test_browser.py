@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nada_jax.demo.jobs import Job
-from nada_jax.demo.portraits import BOX, FACE
+from nada_jax.demo.portraits import BOX, FACE, MIDDLE
 from nada_jax.demo.visitors import COOKIE
 from nada_jax.weights.registry import ASSETS
 from tests.demo.browser import BROWSER, FLAGS, open_tab
@@ -170,9 +170,13 @@ def test_a_photograph_without_a_face_offers_the_box(ann, tmp_path):
 
 
 def test_an_avatar_is_stylised(ann):
-    ann.click("#stylise-image [aria-label='Clear'], #stylise-image [title='Clear']")
+    ann.reload()
+    open_tab(ann, "stylise")
     ann.set_input_files("#stylise-image input[type=file]", ASSETS / "avatars" / "avatar_03.png")
     ann.wait_for_selector("#stylise-image img")
+    choose(ann, "#stylise-presets", "pencil sketch")
+    choose(ann, "#stylise-place", MIDDLE)
+    ann.get_by_role("button", name="How its latents are found").locator("visible=true").click()
     fill(ann, "#stylise-steps", 2)
     press(ann, "stylise")
     ann.wait_for_selector("#stylise-result img")

@@ -231,7 +231,7 @@ class Portrait:
             settings = portraits.choose(site.settings, request.method, request.steps)
             return portraits.find(networks, pixels, settings, site.settings.seed, job.report)
 
-        return site.models.get("portraits", portraits.Portraits).get(key, make)
+        return site.models.get("portraits", portraits.Memory).get(key, make)
 
     def shown(self, job: Job) -> tuple[Any, Any]:
         """Where no face is found, the box is offered."""

@@ -11,6 +11,7 @@ from nada_jax.demo import drawing, edits, figures
 from nada_jax.demo.figures import Figure, Picture
 from nada_jax.demo.follow import Panel
 from nada_jax.demo.jobs import Job
+from nada_jax.demo.portraits import Memory
 from nada_jax.demo.site import Site
 from nada_jax.demo.tabs import controls
 from nada_jax.demo.tabs.controls import QUIET, Portrait
@@ -205,15 +206,13 @@ def _clips(site: Site) -> list[Any]:
 
 def _directions(site: Site, job: Job) -> dict[str, Any]:
     """Found by the first job that needs them; one that is cancelled leaves them to the next."""
-    return site.models.get(
-        "directions",
-        lambda: edits.find_directions(
-            site.models.source(),
-            _clips(site)[0],
-            batch=min(site.settings.batch_size * 4, 32),
-            report=job.report,
-        ),
-    )
+
+    def make() -> dict[str, Any]:
+        batch = min(site.settings.batch_size * 4, 32)
+        clip = _clips(site)[0]
+        return edits.find_directions(site.models.source(), clip, batch=batch, report=job.report)
+
+    return site.models.get("directions", Memory).get((), make)
 
 
 def _shown(job: Job, before: np.ndarray, after: np.ndarray, title: str) -> str:
