@@ -201,7 +201,9 @@ def write_safetensors(
     Equal content gives equal bytes.
     """
     with atomic(path) as temporary:
-        safetensors.numpy.save_file(dict(arrays), temporary, dict(metadata))
+        # In C's order: the library writes the memory of an array as it lies, whatever its strides say.
+        plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        safetensors.numpy.save_file(plain, temporary, dict(metadata))
         _sort_metadata(temporary)
 
 

@@ -128,3 +128,13 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
     assert files.read_json(path) == {"a": 1}
     with pytest.raises(UserError, match="cannot read .*absent.txt: No such file"):
         files.read_text(tmp_path / "absent.txt")
+
+
+def test_arrays_are_written_as_they_read_whatever_their_strides(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    given = {"turned": array.T, "backwards": array[::-1], "scalar": np.float32(1)}
+    files.write_safetensors(tmp_path / "x.safetensors", given, {})
+    found, _ = files.read_safetensors(tmp_path / "x.safetensors")
+    for name, expected in given.items():
+        np.testing.assert_array_equal(found[name], expected)
+        assert found[name].shape == np.shape(expected)

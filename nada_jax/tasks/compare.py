@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +175,26 @@ def finished(cell: ConfigDict, directory: Path) -> bool:
         return False
 
 
-def run_cell(cell: ConfigDict, directory: Path) -> int:
-    """Adapts and measures; returns the exit code of the task that was stopped, or 0."""
+def run_cell(
+    cell: ConfigDict, directory: Path, pack: Callable[[Path], Path] = lambda adapted: adapted
+) -> int:
+    """Adapts and measures.
+
+    Args:
+      cell: has `adapt` and `evaluate`.
+      directory: of the cell.
+      pack: from the file of the adapted generator to that which is measured in its place.
+
+    Returns:
+      The exit code of the task that was stopped, or 0.
+    """
     record = directory / "cell.json"
     if code := adapt.run(cell.adapt, directory / "adapt"):
         return code
     # From here on the evaluation of an earlier run no longer belongs to the generator.
     record.unlink(missing_ok=True)
     measured = cell.evaluate.copy_and_resolve_references()
-    measured.generator.weights = str(directory / "adapt" / "generator.safetensors")
+    measured.generator.weights = str(pack(directory / "adapt" / "generator.safetensors"))
     if code := evaluate.run(measured, directory / "evaluate"):
         return code
     files.write_text(record, json.dumps(decisive(cell), indent=2) + "\n")

@@ -110,7 +110,7 @@ def digest(model: NativeModel) -> str:
     found = hashlib.sha256()
     for path, array in sorted(model_to_arrays(model).items()):
         found.update(f"{path} {array.shape} {array.dtype};".encode())
-        found.update(np.ascontiguousarray(array).data)
+        found.update(np.asarray(array, order="C").tobytes())
     return found.hexdigest()
 
 

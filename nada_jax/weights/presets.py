@@ -42,9 +42,9 @@ class Preset:
     facts: dict[str, Any]
 
 
-def shipped() -> list[Preset]:
-    """The presets that ship, in the order of the gallery; UserError where a file is damaged."""
-    found = [_read(file) for file in FOLDER.glob(f"*{native.SUFFIX}")]
+def shipped(folder: Path = FOLDER) -> list[Preset]:
+    """The presets of a folder, by default those that ship, in the order of the gallery; UserError: a file is damaged."""
+    found = [_read(file) for file in folder.glob(f"*{native.SUFFIX}")]
     return sorted(found, key=lambda preset: (preset.facts.get("place", len(found)), preset.name))
 
 
