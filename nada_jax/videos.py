@@ -25,6 +25,8 @@ FASTEST_GIF = 50
 CRF = 18
 # Of all frames together, whose palette is found from them: more would only take longer.
 PALETTE_PIXELS = 2**19
+# Of 255: shades of white that become white. Pillow takes 252 to 255 for 252, from which 247 is nearer than 255, but not 246.
+NEARLY = 8
 FRAME = "frame_{:05d}.png"  # of a folder; ffmpeg and others read it as frame_%05d.png
 
 Add = Callable[[np.ndarray], None]  # takes frames uint8 [n, h, w, 3]
@@ -213,7 +215,7 @@ def _gif(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Add]:
         sample = np.concatenate(
             [frame.reshape(-1, 3)[i % step :: step] for i, frame in enumerate(frames)]
         )
-        palette = Image.fromarray(sample[None]).quantize(256, kmeans=1)
+        palette = _pure(Image.fromarray(sample[None]).quantize(256, kmeans=1))
         # Without dithering: its dots would swim from frame to frame, and not compress.
         still = [
             Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
@@ -230,6 +232,15 @@ def _gif(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Add]:
             duration=durations,
             loop=0,
         )
+
+
+def _pure(palette: Image.Image) -> Image.Image:
+    """Makes what is nearly white and black exactly that, as paper and words are."""
+    colours = np.asarray(palette.getpalette("RGB"), int).reshape(-1, 3)
+    for pure in (0, 255):
+        colours[np.abs(colours - pure).max(axis=1) <= NEARLY] = pure
+    palette.putpalette(colours.astype(np.uint8).tobytes())
+    return palette
 
 
 @contextlib.contextmanager

@@ -57,6 +57,14 @@ def test_a_gif_has_all_frames_the_time_and_one_palette(frames, tmp_path):
     assert max(error) < 6
 
 
+def test_white_stays_white_in_a_gif(tmp_path):
+    shades = np.random.default_rng(0).integers(246, 256, (4, 32, 32, 3), np.uint8)
+    shades[:, 16:] = 255
+    write(tmp_path / "video.gif", shades)
+    with Image.open(tmp_path / "video.gif") as gif:
+        assert (np.asarray(gif.convert("RGB"))[16:] == 255).all()
+
+
 def test_a_folder_has_exact_frames_and_replaces_those_of_before(frames, tmp_path):
     write(tmp_path / "frames", frames)
     write(tmp_path / "frames", frames[:7])
