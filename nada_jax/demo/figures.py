@@ -17,12 +17,13 @@ SIDE = 256  # pixels, at least, of a shown image; smaller ones are enlarged by w
 CSS = """
 .nada-figures { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 150px), 1fr)); }
 .nada-figures.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)); }
+.nada-figures:has(> figure:only-child) { grid-template-columns: minmax(0, 560px); }
 .nada-figures figure { margin: 0; padding: 8px; border: 1px solid var(--border-color-primary);
   border-radius: 8px; background: var(--background-fill-secondary); }
 .nada-figures .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; }
 .nada-figures img, .nada-figures video { display: block; width: 100%; height: auto; border-radius: 4px; margin: 0; }
 .nada-figures figcaption { display: flex; flex-wrap: wrap; gap: 2px 8px; justify-content: space-between; margin-top: 6px;
-  font-size: 0.9rem; color: var(--body-text-color); overflow-wrap: anywhere; }
+  font-size: 0.8rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 .nada-figures a, .nada-all a { color: var(--link-text-color, #2563eb); text-decoration: underline; }
 .nada-all { margin: 10px 0 0; }
 .nada-empty { padding: 32px 16px; text-align: center; color: var(--body-text-color-subdued);

@@ -89,8 +89,10 @@ class Panel:
     def __init__(self, site: Site, tab: str, label: str):
         self.site, self.tab = site, tab
         with gr.Row():
-            self.button = gr.Button(label, variant="primary", elem_id=f"{tab}-start")
-            self.cancel = gr.Button("Cancel", interactive=False, elem_id=f"{tab}-cancel")
+            self.button = gr.Button(label, variant="primary", min_width=120, elem_id=f"{tab}-start")
+            self.cancel = gr.Button(
+                "Cancel", interactive=False, min_width=120, elem_id=f"{tab}-cancel"
+            )
         # Not gr.HTML, whose templates are evaluated as code, which the guard's policy forbids.
         self.status = gr.Markdown("", elem_id=f"{tab}-status", container=False)
 

@@ -12,5 +12,11 @@ FLAGS = [
 
 def open_tab(page, name: str) -> None:
     """Opens a tab of the page by its title."""
-    page.get_by_role("tab", name=name.capitalize(), exact=True).click()
+    title = name.capitalize()
+    tab = page.get_by_role("tab", name=title, exact=True).locator("visible=true")
+    page.get_by_role("tab").locator("visible=true").first.wait_for()
+    if not tab.count():  # on small screens the last ones are in a menu
+        page.locator(".overflow-menu > button").click()
+        tab = page.locator(".overflow-dropdown button", has_text=title)
+    tab.click()
     page.wait_for_selector(f"#{name}-start", state="visible")

@@ -57,7 +57,9 @@ def start(site: Site, who: str, seed: float, truncation: float, presets: Any) ->
             drawn = drawing.draw(drawn_by, ws, batch=1, report=lambda *_: job.check())
             path = figures.save(job, f"{i:02d}_{controls.word(label)}", drawn[label][0])
             paths.append(path)
-            cards.append(Figure([Picture(path, f"Seed {number}, {label}")], label))
+            cards.append(
+                Figure([Picture(path, f"Seed {number}, {label}")], controls.caption(label))
+            )
             job.report((i + 1) / (len(labels) + 1), f"draws {label}", figures.gallery(cards))
         return figures.gallery(cards, whole=figures.pack(job, f"seed_{number:04d}", paths))
 

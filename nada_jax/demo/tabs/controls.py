@@ -120,6 +120,11 @@ def generators(site: Site, who: str, labels: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def caption(label: str) -> str:
+    """A label below an image."""
+    return "source" if label == SOURCE else label
+
+
 def word(label: str) -> str:
     """A label in the name of a file."""
     kept = "".join(x if x.isascii() and x.isalnum() else "_" for x in label)

@@ -26,10 +26,12 @@ def build(site: Site) -> None:
     with gr.Row():
         with gr.Column(scale=3):
             with gr.Row():
-                content = controls.image("Content", ASSETS / "contents", "transfer-content")
-                style = controls.image("Style", ASSETS / "styles", "transfer-style")
+                with gr.Column(min_width=240):
+                    content = controls.image("Content", ASSETS / "contents", "transfer-content")
+                with gr.Column(min_width=240):
+                    style = controls.image("Style", ASSETS / "styles", "transfer-style")
             size = gr.Slider(
-                *SIZES, 256, step=32, label="Size", info="Longer side in pixels; time grows with it.",
+                *SIZES, 256, step=32, label="Size", info="Longer side in pixels. 256 takes minutes on a processor, seconds on a GPU.",
                 elem_id="transfer-size",
             )  # fmt: skip
             strength = gr.Slider(
