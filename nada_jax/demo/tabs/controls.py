@@ -54,8 +54,8 @@ def truncation() -> gr.Slider:
 
 def whole(value: Any, name: str, numbers: range = SEEDS) -> int:
     """A whole number of a control; UserError where it is none of `numbers`."""
-    good = isinstance(value, int | float) and value == int(value) and int(value) in numbers
-    if not good or isinstance(value, bool):
+    good = isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
+    if not good or int(value) not in numbers:
         shown = "empty" if value is None else repr(value)
         raise UserError(
             f"{name} is {shown}; expected a whole number in {numbers.start}..{numbers.stop - 1:,}"
