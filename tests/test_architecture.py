@@ -19,6 +19,7 @@ FLOORS = (
     "runs",
     "adaptation",
     "guided motion performance portraits transfers web",
+    "demo",
     "tasks",
 )
 GROUND = set(FLOORS[0].split())  # these few know each other

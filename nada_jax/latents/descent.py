@@ -16,6 +16,7 @@ Tree = Any  # of arrays [b, ...], a row for each image
 Figures = dict[str, jax.Array]  # each [b]
 # (variables, context, share of the steps that is done [b], keys [b]) -> loss [b], figures.
 Loss = Callable[[Tree, Any, jax.Array, jax.Array], tuple[jax.Array, Figures]]
+EVERY = 50  # steps between reports: few, as each waits for the device
 RAMP_UP, RAMP_DOWN = 0.05, 0.25  # shares of the steps over which the rate rises and falls
 
 
@@ -81,7 +82,7 @@ class Descent:
         peaks: float | np.ndarray,
         steps: int | np.ndarray,
         keys: jax.Array,
-        every: int = 50,
+        every: int = EVERY,
         report: Callable[[int, float, float], None] | None = None,
     ) -> tuple[Tree, dict[str, np.ndarray], list[dict[str, Any]]]:
         """Optimises a batch.

@@ -5,7 +5,8 @@ W+ come from here, those of StyleSpace from `latents.statistics`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Self
 
 import flax
@@ -13,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nada_jax import batches, images
 from nada_jax.errors import UserError
 from nada_jax.latents.codes import Codes, style_widths
 from nada_jax.models.blending import restyle
-from nada_jax.models.stylegan2 import Generator
+from nada_jax.models.clip import Clip
+from nada_jax.models.stylegan2 import Generator, draw_latents
 
 # Of the penalty of a fit, in mean variances of a latent. Fits to half of 2,048 scores correlate with the other half by 0.38
 # at 0.03 and by 0.43 at 1, where directions lean on few large variances; between them, images change least for one gain.
@@ -183,6 +186,47 @@ def carry(edited: Codes, start: Codes, source: Generator, adapted: Generator) ->
         return edited.replace(styles=restyle(edited.styles, source, adapted))
     before, own = source.styles(start.ws), adapted.styles(start.ws)
     return edited.replace(styles={k: own[k] + x - before[k] for k, x in edited.styles.items()})
+
+
+def score(
+    generator: Generator,
+    clip: Clip,
+    aims: jax.Array,
+    *,
+    seed: int,
+    samples: int,
+    batch_size: int,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws samples and scores them by a CLIP, for `fit`.
+
+    Args:
+      generator: draws.
+      clip: sees the images.
+      aims: unit directions in its space, [d] or [d, k].
+      seed: of the latents.
+      samples: n of them.
+      batch_size: images at once.
+      report: is called after each batch with the finished images and n.
+
+    Returns:
+      Latents [n, w_dim], and the cosines of their images' features with the aims, [n] or [n, k].
+
+    Raises:
+      UserError: a feature is not finite.
+    """
+    clip, key = clip.without_texts(), jax.random.key(seed)
+    ws = np.asarray(draw_latents(generator, key, samples)[:, 0])
+    function = functools.partial(_score, generator, clip, aims)
+    scores = batches.apply(function, batch_size, ws, report=report)
+    images.check_finite(scores, "the features of the images of generator.weights")
+    return ws, scores
+
+
+@jax.jit
+def _score(generator: Generator, clip: Clip, aims: jax.Array, ws: jax.Array) -> jax.Array:
+    """Latents [b, w_dim] -> the cosines of their images' features with directions, [b] or [b, k]."""
+    return clip.embed_images(generator.synthesize(ws), antialias=True) @ aims
 
 
 def fit(ws: np.ndarray, scores: np.ndarray) -> tuple[Direction, float]:

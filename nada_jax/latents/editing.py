@@ -11,7 +11,7 @@ import numpy as np
 
 from nada_jax.errors import UserError
 from nada_jax.latents.codes import Codes
-from nada_jax.latents.descent import Descent, Figures
+from nada_jax.latents.descent import EVERY, Descent, Figures
 from nada_jax.latents.spaces import SPACES, Variables, distance
 from nada_jax.losses.identity import identity
 from nada_jax.models.clip import Clip
@@ -125,6 +125,7 @@ def edit(
     steps: int | np.ndarray,
     l2: float | np.ndarray,
     identity: float | np.ndarray = 0.0,
+    every: int = EVERY,
     report: Callable[[int, float, float], None] | None = None,
 ) -> tuple[Codes, dict[str, np.ndarray], list[dict[str, Any]]]:
     """Moves latents until CLIP sees a text in their images, Patashnik et al. 2021, eq. 1.
@@ -143,7 +144,7 @@ def edit(
       steps: [b] or one number.
       l2: weight of the squared distance in the space, [b] or one number.
       identity: weight of the change of the face, [b] or one number; without effect where `guides` have no network.
-      report: see `Descent.run`.
+      every, report: see `Descent.run`.
 
     Returns:
       The latents; `loss`, `clip` (the weighted distances to the text), `l2` (|w - w_0|^2) and `identity` (1 - <f, f_0>)
@@ -161,7 +162,7 @@ def edit(
     context = prepare(generator, guides, start, texts, space, l2=l2, identity=identity)
     keys = jax.random.split(jax.random.key(0), rows)  # nothing is random here
     variables, figures, history = descent_of(space, view).run(
-        context.variables, context, peaks=lr, steps=steps, keys=keys, report=report
+        context.variables, context, peaks=lr, steps=steps, keys=keys, every=every, report=report
     )
     styles = _styles(space, generator, variables, start)
     if "style" in space:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nada_jax.errors import UserError
 from nada_jax.latents.codes import Codes
+from nada_jax.latents.descent import EVERY
 from nada_jax.latents.projection import (
     Networks,
     Report,
@@ -76,6 +77,7 @@ def _optimise(
     target: Target,
     settings: "Invert",
     keys: jax.Array,
+    every: int,
     report: Report | None,
     steps: int | None = None,
 ) -> Codes:
@@ -91,22 +93,33 @@ def _optimise(
         l2=settings.l2,
         noise=settings.noise,
         keys=keys,
+        every=every,
         report=report,
     )
 
 
 def _encoded(
-    networks: Networks, target: Target, settings: "Invert", keys: jax.Array, report: Report | None
+    networks: Networks,
+    target: Target,
+    settings: "Invert",
+    keys: jax.Array,
+    every: int,
+    report: Report | None,
 ) -> Codes:
     """Latents by an encoder."""
     return Codes(ws=encode(networks, target.images))
 
 
 def _pivot(
-    networks: Networks, target: Target, settings: "Invert", keys: jax.Array, report: Report | None
+    networks: Networks,
+    target: Target,
+    settings: "Invert",
+    keys: jax.Array,
+    every: int,
+    report: Report | None,
 ) -> Codes:
     """Latents in W, around which the weights are tuned."""
-    return _optimise("w", networks, target, settings, keys, report, settings.pivot_steps)
+    return _optimise("w", networks, target, settings, keys, every, report, settings.pivot_steps)
 
 
 @jax.jit
@@ -133,7 +146,7 @@ class Method:
     """A way to invert images.
 
     Attributes:
-      find: (networks, target, settings, keys [b], report) -> latents.
+      find: (networks, target, settings, keys [b], every, report) -> latents; see `Descent.run` for the last two.
       steps: settings -> steps of the optimisation, at most.
       starts: whether it starts from `invert.start`, or needs the encoder in any case.
       tunes: whether it tunes weights around the latents that it has found.
@@ -223,6 +236,7 @@ def invert(
     settings: Invert,
     keys: jax.Array,
     report: Report | None = None,
+    every: int = EVERY,
 ) -> Inverted:
     """Finds the latents of images.
 
@@ -234,6 +248,7 @@ def invert(
       settings: the method and its numbers.
       keys: PRNG keys [b].
       report: is called with steps done, loss and milliseconds of a step, as `Descent.run` does.
+      every: steps between reports.
 
     Returns:
       Latents, reconstructions and figures.
@@ -244,7 +259,7 @@ def invert(
     settings.check_networks(networks)
     images = jnp.asarray(images)
     target = see(networks, images)
-    codes = METHODS[settings.method].find(networks, target, settings, keys, report)
+    codes = METHODS[settings.method].find(networks, target, settings, keys, every, report)
     drawn = _draw(networks.generator, codes)
     if not METHODS[settings.method].tunes:
         return Inverted(codes, np.asarray(drawn), None, None, _figures(networks, target, drawn))
@@ -258,6 +273,7 @@ def invert(
         locality=settings.locality,
         radius=settings.radius,
         keys=keys,
+        every=every,
         report=report,
     )
     redrawn = jnp.concatenate([_draw(g, codes[i : i + 1]) for i, g in enumerate(tuned)])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nada_jax.latents.codes import Codes
-from nada_jax.latents.descent import Descent, Figures
+from nada_jax.latents.descent import EVERY, Descent, Figures
 from nada_jax.latents.spaces import SPACES
 from nada_jax.losses import pixel
 from nada_jax.models.clip import Clip
@@ -126,6 +126,7 @@ def project(
     l2: float,
     noise: bool,
     keys: jax.Array,
+    every: int = EVERY,
     report: Report | None = None,
 ) -> Codes:
     """Finds the latents of images.
@@ -142,7 +143,7 @@ def project(
       l2: factor of the mean squared difference of pixels beside LPIPS; 0 officially.
       noise: whether noise buffers are optimised with the latents, or stay those of the generator.
       keys: PRNG keys [b].
-      report: see `Descent.run`.
+      every, report: see `Descent.run`.
 
     Returns:
       The latents, with their noise buffers where `noise` says so.
@@ -157,6 +158,7 @@ def project(
         peaks=lr,
         steps=steps,
         keys=keys,
+        every=every,
         report=report,
     )
     if space == "style":

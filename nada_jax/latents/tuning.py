@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from nada_jax.latents.codes import Codes
-from nada_jax.latents.descent import Descent, Figures
+from nada_jax.latents.descent import EVERY, Descent, Figures
 from nada_jax.latents.projection import Networks, Report, Target, differences, see
 from nada_jax.models.stylegan2 import Generator
 
@@ -42,6 +42,7 @@ def tune(
     locality: float,
     radius: float,
     keys: jax.Array,
+    every: int = EVERY,
     report: Report | None = None,
 ) -> tuple[Generator, ...]:
     """Tunes a generator for each image, until it draws the image from its pivot.
@@ -56,7 +57,7 @@ def tune(
       locality: factor of the change of images around the pivot; 0, or 0.1 officially.
       radius: distance of these from the pivot, over all layers; 30 officially.
       keys: PRNG keys [b].
-      report: see `Descent.run`.
+      every, report: see `Descent.run`.
 
     Returns:
       A generator for each image, which differs from the first in its synthesis network.
@@ -68,7 +69,9 @@ def tune(
     b = len(pivots)
     weights = jax.tree.map(lambda x: jnp.repeat(x[None], b, axis=0), generator.params["synthesis"])
     descent = _LOCAL if locality else _TUNING
-    tuned, _, _ = descent.run(weights, context, peaks=lr, steps=steps, keys=keys, report=report)
+    tuned, _, _ = descent.run(
+        weights, context, peaks=lr, steps=steps, keys=keys, every=every, report=report
+    )
     return tuple(_with(generator, jax.tree.map(lambda x, i=i: x[i], tuned)) for i in range(b))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from nada_jax.errors import UserError
 from nada_jax.latents import codes as latent_files
+from nada_jax.latents import seeds
 from nada_jax.latents.codes import Codes
 from nada_jax.latents.projection import Networks
 from nada_jax.models.stylegan2 import Generator
@@ -106,8 +107,9 @@ def gather(
     generator = networks.generator
     if settings.seeds:
         for item in todo:
-            seed = np.uint32(item.name.removeprefix("seed_"))
-            yield Subject(item, Codes(ws=_latent(generator, seed, settings.truncation)))
+            seed = np.array([item.name.removeprefix("seed_")]).astype(np.uint32)
+            w = seeds.latents(generator, seed, settings.truncation)
+            yield Subject(item, Codes(ws=generator.broadcast(w)))
     elif settings.latents:
         read = functools.partial(_read, generator=generator)
         yield from (subject for _, subject in run.read_all(todo, read))
@@ -157,13 +159,6 @@ def inverted(
         tuned = None if found.tuned is None else found.tuned[0]
         figures = {name: float(x[0]) for name, x in found.figures.items()}
         yield Subject(item, found.codes, aligned.image, tuned, aligned.quad, figures)
-
-
-@jax.jit
-def _latent(generator: Generator, seed: jax.Array, truncation: float) -> jax.Array:
-    """ws [1, l, w_dim] of a seed, the same as that of `configs/sample.py`."""
-    z = jax.random.normal(jax.random.key(seed), (1, generator.architecture.z_dim))
-    return generator.broadcast(generator.truncate(generator.map(z), truncation))
 
 
 def batched(stream: Iterator[Subject], size: int) -> Iterator[list[Subject]]:

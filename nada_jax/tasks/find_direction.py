@@ -65,16 +65,15 @@ class Models:
 
 def _by_samples(settings: "Settings", models: Models) -> tuple[Direction, dict[str, float]]:
     """The direction of W along which the scores of samples rise."""
-    generator, clip = models.generator, models.clip.without_texts()
-    key = jax.random.key(settings.seed)
-    ws = np.asarray(draw_latents(generator, key, settings.find.samples)[:, 0])
-    scores = batches.apply(
-        functools.partial(_score, generator, clip, models.aim),
-        settings.batch_size,
-        ws,
+    ws, scores = directions.score(
+        models.generator,
+        models.clip,
+        models.aim,
+        seed=settings.seed,
+        samples=settings.find.samples,
+        batch_size=settings.batch_size,
         report=batches.every_tenth("scored images"),
     )
-    images.check_finite(scores, "the features of the images of generator.weights")
     direction, correlation = directions.fit(ws, scores)
     return direction, {"correlation": correlation}
 
@@ -270,12 +269,6 @@ def measure(
         rows.append({"strength": float(strength)} | judged(still, found["scores"]))
         columns.append(found["images"][:ROWS])
     return rows, np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
-
-
-@jax.jit
-def _score(generator: Generator, clip: Clip, aim: jax.Array, ws: jax.Array) -> jax.Array:
-    """Latents [b, w_dim] -> the cosine of their images' features with a direction, [b]."""
-    return clip.embed_images(generator.synthesize(ws), antialias=True) @ aim
 
 
 @jax.jit

@@ -2,46 +2,24 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nada_jax import batches, images, trees
+from nada_jax import images, trees
 from nada_jax.errors import UserError
+from nada_jax.latents.seeds import NOISES, draw
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.runs.workdir import Run
 from nada_jax.settings import SEEDS, Count, Precision, Section, Seed, Truncation, one_of
 from nada_jax.weights import loading
 
-BATCH = 8  # images drawn at once; bounds the memory whatever the grid
 MEMORY = "lower rows or columns, or set precision=bfloat16"  # the remedy for a lack of it
 FIELDS = {"source": "source.weights", "adapted": "generator.weights"}  # that name the generators
 PREFIXES = {"source": "source", "adapted": "seed"}  # row of the grid -> names of its single files
-
-Noise = Callable[[Generator, jax.Array, jax.Array], jax.Array]
-
-
-def _fixed(kind: str) -> Noise:
-    """The same noise in every image."""
-    return lambda generator, ws, keys: generator.synthesize(ws, kind)
-
-
-def _random(generator: Generator, ws: jax.Array, keys: jax.Array) -> jax.Array:
-    """Noise by the seed of each image; one by one, as a key gives the noise of a whole batch."""
-
-    def single(w: jax.Array, key: jax.Array) -> jax.Array:
-        # Another key than that of the latent, or noise and latent would be the same numbers.
-        return generator.synthesize(w[None], jax.random.fold_in(key, 1))[0]
-
-    return jax.vmap(single)(ws, keys)
-
-
-# Kind of noise -> (generator, latents [b, w_dim], keys of the seeds [b]) -> images.
-NOISES = {"const": _fixed("const"), "none": _fixed("none"), "random": _random}
 
 
 class Shifted(Section, name="generator"):
@@ -185,29 +163,3 @@ def load(settings: Settings) -> dict[str, Generator]:
             f"{settings.source.weights!r} differ in architecture; expected a generator and its source"
         )
     return loaded
-
-
-def draw(generator: Generator, seeds: range, truncation: float, noise: str) -> np.ndarray:
-    """Draws one image a seed; a seed gives the same image in any grid.
-
-    Args:
-      generator: draws.
-      seeds: n of them, in 0..2^32 - 1.
-      truncation: see `Generator.truncate`.
-      noise: a row of `NOISES`.
-
-    Returns:
-      Images [n, size, size, 3], float32.
-    """
-
-    @jax.jit
-    def synthesize(generator: Generator, seeds: jax.Array) -> jax.Array:
-        # A key for each seed, rather than one for the batch: images must not depend on their neighbours.
-        keys = jax.vmap(jax.random.key)(seeds)
-        z = jax.vmap(lambda key: jax.random.normal(key, (generator.architecture.z_dim,)))(keys)
-        ws = generator.truncate(generator.map(z), truncation)
-        return NOISES[noise](generator, ws, keys)
-
-    # Unsigned: seeds have 32 bits, and JAX's signed numbers 31.
-    numbers = np.arange(seeds.start, seeds.stop, seeds.step, np.uint32)
-    return batches.apply(functools.partial(synthesize, generator), BATCH, numbers)

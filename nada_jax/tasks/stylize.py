@@ -8,19 +8,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from nada_jax import images
 from nada_jax.errors import UserError
 from nada_jax.latents import codes as latent_files
-from nada_jax.latents.codes import Codes
-from nada_jax.models.blending import interpolate, restyle, transfer
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.photos.align import PIXELS
 from nada_jax.photos.paste import paste
 from nada_jax.portraits import inversions
+from nada_jax.portraits.domains import draw
 from nada_jax.portraits.settings import InversionSettings
 from nada_jax.portraits.subjects import Subject, inverted, read_tuned, tuned_file
 from nada_jax.runs.items import Item, listing
@@ -200,17 +198,6 @@ def read_latents(item: Item, source: Generator) -> Subject:
 
 
 # -- How it is drawn -----------------------------------------------------------------------------------
-
-
-@jax.jit
-def draw(
-    codes: Codes, source: Generator, tuned: Generator, adapted: Generator, strength: jax.Array
-) -> jax.Array:
-    """Images [b, size, size, 3] of latents in a domain; the source is its own tuned one where there is none."""
-    generator = interpolate(tuned, transfer(adapted, source, tuned), strength)
-    if codes.styles is not None:
-        codes = codes.replace(styles=restyle(codes.styles, tuned, generator))
-    return codes.draw(generator)
 
 
 def stylize(

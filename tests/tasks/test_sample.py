@@ -10,6 +10,7 @@ from PIL import Image
 from configs import sample as configs
 from nada_jax import images
 from nada_jax.errors import UserError
+from nada_jax.latents.seeds import draw
 from nada_jax.tasks import sample
 from nada_jax.weights import loading as weights
 from nada_jax.weights import native
@@ -47,7 +48,7 @@ def test_large_seeds_draw_images_of_their_own():
     generator = weights.load_generator("avatar64")
     seeds = range(2**32 - 2, 2**32)
     large, small = (
-        sample.draw(generator, numbers, truncation=1.0, noise="none")
+        draw(generator, numbers, truncation=1.0, noise="none")
         for numbers in (seeds, range(2**31 - 2, 2**31))
     )
     assert np.abs(large[0] - large[1]).mean() > 0.01
@@ -70,9 +71,9 @@ def test_source_stands_above_adapted_from_the_same_latents(tmp_path):
 
 def test_truncation_zero_draws_one_image_and_noise_changes_it(tmp_path):
     generator = weights.load_generator("avatar64")
-    same = sample.draw(generator, range(2), truncation=0.0, noise="const")
+    same = draw(generator, range(2), truncation=0.0, noise="const")
     assert np.abs(same[0] - same[1]).max() < 1e-5
-    noisy = sample.draw(generator, range(2), truncation=0.0, noise="random")
+    noisy = draw(generator, range(2), truncation=0.0, noise="random")
     assert 1e-4 < np.abs(noisy[0] - noisy[1]).mean() < 0.2
     assert images.to_uint8(noisy).dtype == np.uint8
 

@@ -1,0 +1,83 @@
+"""What all tabs share: settings, jobs, models, and the adapted generators that a visitor may choose from."""
+
+from pathlib import Path
+
+from nada_jax import files
+from nada_jax.demo.jobs import DONE, Jobs
+from nada_jax.demo.models import Models
+from nada_jax.demo.settings import Settings
+from nada_jax.errors import UserError
+from nada_jax.weights import domains, presets
+
+RESULTS = "results"  # within the workdir: a folder of each visitor
+
+
+class Site:
+    """The page's common part.
+
+    Args:
+      settings: all of `configs/demo.py`.
+      workdir: where results go.
+
+    Attributes:
+      results: the folder of all visitors' results.
+      jobs, models: see there.
+    """
+
+    def __init__(self, settings: Settings, workdir: Path):
+        demo = settings.demo
+        self.settings, self.workdir = settings, files.expand(workdir).absolute()
+        self.results = self.workdir / RESULTS
+        self.results.mkdir(parents=True, exist_ok=True)
+        self.models = Models(settings.generator.weights, settings.precision)
+        self.jobs = Jobs(
+            self.results,
+            each=demo.jobs,
+            waiting=demo.waiting,
+            minutes=demo.minutes,
+            hours=demo.hours,
+            megabytes=demo.disk_megabytes,
+        )
+
+    def presets(self, visitor: str) -> dict[str, str]:
+        """The adapted generators that a visitor may choose.
+
+        Returns:
+          Text for people -> what `Models.domain` and `domains.find` take: those of `demo.presets`, or all that ship
+          and have been run here; then the visitor's own, the newest first.
+        """
+        demo, offered = self.settings.demo, {}
+        for preset in presets.shipped():
+            chosen = not demo.presets or preset.name in demo.presets
+            if chosen and preset.source == self.settings.generator.weights:
+                offered[preset.title] = f"preset:{preset.name}"
+        for name in demo.presets or domains.RECIPES:
+            try:
+                domains.find(name)
+            except UserError:  # a recipe that has not been run here
+                continue
+            offered[name.replace("_", " ")] = name
+        for job in reversed(self.jobs.of(visitor)):
+            if job.tab == "adapt" and job.state == DONE:
+                offered[_unlike(job.title, offered)] = str(job.result.generator)
+        return offered
+
+    def pictures(self) -> dict[str, Path]:
+        """Value of `presets` -> picture, of those that ship."""
+        return {f"preset:{preset.name}": preset.image for preset in presets.shipped()}
+
+    def choose(self, visitor: str, label: str) -> str:
+        """The value of a label of `presets`; UserError for one that is not among them, whoever sent it."""
+        offered = self.presets(visitor)
+        if label not in offered:
+            raise UserError(f"{label!r} is not among the presets; choose one of the list")
+        return offered[label]
+
+
+def _unlike(label: str, taken: dict[str, str]) -> str:
+    """A label that none of the others has."""
+    number, chosen = 1, label
+    while chosen in taken:
+        number += 1
+        chosen = f"{label} ({number})"
+    return chosen

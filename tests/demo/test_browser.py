@@ -1,0 +1,197 @@
+"""The page in a real browser: what visitors do, in one story on one server."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nada_jax.demo.jobs import Job
+from nada_jax.demo.portraits import BOX, FACE, MIDDLE
+from nada_jax.demo.visitors import COOKIE
+from nada_jax.weights.registry import ASSETS
+from tests.demo.browser import BROWSER, FLAGS, open_tab
+
+pytestmark = pytest.mark.skipif(
+    not BROWSER or importlib.util.find_spec("playwright") is None,
+    reason="no browser: needs chromium of the system and requirements-test.txt",
+)
+PATIENCE = 60_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where screenshots are kept."""
+    named = os.environ.get("NADA_JAX_SCREENSHOTS")
+    path = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(chromium, page):
+    """open_page() -> the page as a new visitor sees it."""
+
+    def open_(**named):
+        context = chromium.new_context(viewport={"width": 1280, "height": 900}, **named)
+        found = context.new_page()
+        found.set_default_timeout(PATIENCE)
+        found.goto(page.url)
+        return found
+
+    return open_
+
+
+@pytest.fixture(scope="module")
+def ann(open_page):
+    return open_page()
+
+
+@pytest.fixture(autouse=True)
+def screenshot(request, ann, folder):
+    yield
+    ann.screenshot(path=folder / f"{request.node.name}.png")
+
+
+def press(tab, name):
+    tab.click(f"#{name}-start")
+
+
+def status(tab, name, words):
+    """Waits until the tab's line has these words."""
+    return tab.wait_for_selector(f"#{name}-status :text({words!r})")
+
+
+def fill(tab, selector, value):
+    field = tab.locator(f"{selector} input[type=number]")
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def choose(tab, selector, label):
+    tab.locator(selector).get_by_label(label, exact=True).check()
+
+
+def test_a_training_begins_and_sampling_goes_on(ann):
+    open_tab(ann, "adapt")
+    fill(ann, "#adapt-steps", 2)
+    press(ann, "adapt")
+    ann.wait_for_selector("#adapt-cancel:not([disabled])")
+    open_tab(ann, "sample")
+    fill(ann, "#sample-count", 2)
+    press(ann, "sample")
+    ann.wait_for_selector("#sample-result img")
+    shown = ann.locator("#sample-result img")
+    assert shown.count() == 2
+    assert shown.first.get_attribute("alt") == "Seed 0, the source itself"
+    assert shown.first.evaluate("image => image.naturalWidth") == 256
+
+
+def test_an_impossible_number_is_answered_beside_the_button(ann):
+    fill(ann, "#sample-seed", -3)
+    press(ann, "sample")
+    status(ann, "sample", "First seed is -3; expected a whole number in 0..")
+    assert ann.locator("#sample-result img").count() == 2  # what was there stays
+
+
+def test_an_edit_goes_on_when_the_page_is_reloaded_and_is_cancelled(ann, monkeypatch):
+    def slow(job, *values, report=Job.report):
+        report(job, *values)
+        job.wait(0.1)
+
+    monkeypatch.setattr(Job, "report", slow)
+    open_tab(ann, "edit")
+    fill(ann, "#edit-steps", 1000)
+    press(ann, "edit")
+    status(ann, "edit", "step")
+    ann.reload()
+    open_tab(ann, "edit")
+    status(ann, "edit", "step")
+    ann.click("#edit-cancel")
+    status(ann, "edit", "cancelled")
+    open_tab(ann, "sample")  # what had ended before is found again, too
+    assert ann.locator("#sample-result img").count() == 2
+
+
+def test_an_edit_shows_before_and_after(ann):
+    open_tab(ann, "edit")
+    fill(ann, "#edit-steps", 2)
+    ann.fill("#edit-text textarea, #edit-text input", "a person with <b>red</b> hair")
+    press(ann, "edit")
+    ann.wait_for_selector("#edit-result img")
+    assert (
+        ann.locator("#edit-result figcaption")
+        .nth(1)
+        .inner_text()
+        .startswith("a person with <b>red</b> hair")
+    )
+
+
+def test_an_adaptation_joins_the_presets(ann):
+    open_tab(ann, "adapt")
+    status(ann, "adapt", "done in")
+    assert ann.locator("#adapt-grid img").count()
+    open_tab(ann, "stylise")
+    ann.locator("#stylise-presets").get_by_label("pencil sketch").wait_for()
+
+
+def test_what_is_no_image_is_refused(ann, tmp_path):
+    path = tmp_path / "x.png"
+    path.write_text("no image")
+    ann.set_input_files("#stylise-image input[type=file]", path)
+    ann.wait_for_selector(":text('it is no image')")
+
+
+def test_a_photograph_without_a_face_offers_the_box(ann, tmp_path):
+    path = tmp_path / "wall.png"
+    Image.new("RGB", (96, 64), "grey").save(path)
+    ann.reload()
+    open_tab(ann, "stylise")
+    ann.set_input_files("#stylise-image input[type=file]", path)
+    ann.wait_for_selector("#stylise-image img")
+    choose(ann, "#stylise-place", FACE)
+    choose(ann, "#stylise-presets", "pencil sketch")
+    press(ann, "stylise")
+    status(ann, "stylise", "no face is found")
+    ann.wait_for_selector("#stylise-box", state="visible")
+    assert ann.locator("#stylise-place").get_by_label(BOX, exact=True).is_checked()
+    ann.wait_for_selector("#stylise-box img")
+
+
+def test_an_avatar_is_stylised(ann):
+    ann.reload()
+    open_tab(ann, "stylise")
+    ann.set_input_files("#stylise-image input[type=file]", ASSETS / "avatars" / "avatar_03.png")
+    ann.wait_for_selector("#stylise-image img")
+    choose(ann, "#stylise-presets", "pencil sketch")
+    choose(ann, "#stylise-place", MIDDLE)
+    ann.get_by_role("button", name="How its latents are found").locator("visible=true").click()
+    fill(ann, "#stylise-steps", 2)
+    press(ann, "stylise")
+    ann.wait_for_selector("#stylise-result img")
+    assert ann.locator("#stylise-result figure").count() == 3
+    ann.wait_for_selector("#stylise-slider img")
+
+
+def test_visitors_do_not_see_each_other(ann, open_page, page):
+    bob = open_page()
+    theirs = ann.locator("#stylise-result img").first.get_attribute("src")
+    assert ann.request.get(f"{page.url}/{theirs}").status == 200
+    assert bob.request.get(f"{page.url}/{theirs}").status == 404
+    open_tab(bob, "stylise")
+    assert not bob.locator("#stylise-result img").count()
+    assert not bob.locator("#stylise-presets").get_by_label("pencil sketch").count()
+    (cookie,) = bob.context.cookies()
+    assert (cookie["name"], cookie["httpOnly"]) == (COOKIE, True)
+    bob.context.close()
