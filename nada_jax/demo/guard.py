@@ -75,6 +75,9 @@ ROUTES = (
     Route(r"/(?:theme\.css|favicon\.ico|manifest\.json|robots\.txt)", READ),
     Route(rf"{API}/theme\.css", READ),
     Route(r"/config/?", ("GET",)),
+    Route(
+        rf"{API}/app_id/?", ("GET",)
+    ),  # by which a page whose connection was lost knows its server again
     Route(rf"{API}/file=(?P<path>.*)", READ, "file", known=True),
     Route(rf"{API}/upload/?", ("POST",), "upload", known=True),
     Route(rf"{API}/upload_progress/?", ("GET",), "upload_progress", known=True),

@@ -78,6 +78,7 @@ def listen(demo: Demo) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind(address)
+        taken.listen(CONNECTIONS)  # who asks from now on waits for the server to begin
     except OSError as error:
         taken.close()
         raise UserError(
@@ -114,6 +115,8 @@ class Server(uvicorn.Server):
 
     def _end(self, number: int, _) -> None:
         self.force_exit = bool(self.received)  # the second time
+        # Pages that are open have streams, whose end is no fault.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self.received, self.should_exit = number, True
 
 

@@ -45,7 +45,7 @@ REFUSED = (
     ("GET", "/gradio_api/call/x/y"), ("GET", "/gradio_api/deep_link?session_hash=x"),
     ("GET", "/gradio_api/dev/reload"), ("GET", "/gradio_api/vibe-code"), ("POST", "/gradio_api/vibe-edit"),
     ("POST", "/gradio_api/process_recording"), ("POST", "/gradio_api/stream/x"), ("GET", "/gradio_api/token"),
-    ("GET", "/gradio_api/startup-events"), ("GET", "/gradio_api/user"), ("GET", "/gradio_api/app_id"),
+    ("GET", "/gradio_api/startup-events"), ("GET", "/gradio_api/user"),
     ("POST", "/login"), ("GET", "/logout"), ("GET", "/pwa_icon"), ("GET", "/gradio_api/mcp"),
     ("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/"), ("POST", "/"), ("GET", "/gradio_api/queue/join"),
     ("TRACE", "/"), ("GET", "/gradio_api/upload"),

@@ -58,22 +58,25 @@ def build(site: Site) -> None:
             )
             panel = Panel(site, "adapt", "Adapt")
         with gr.Column(scale=3):
+            gr.Markdown("Samples: the source above, adapted below; then the loss over the steps.")
             grid = gr.Image(
-                label="Samples: the source above, adapted below",
+                show_label=False,  # which would lie upon the faces
                 interactive=False,
                 type="filepath",
                 buttons=["download", "fullscreen"],
                 elem_id="adapt-grid",
             )
             loss = gr.Image(
-                label="Loss over the steps",
+                show_label=False,
                 interactive=False,
                 type="filepath",
                 buttons=["fullscreen"],
                 elem_id="adapt-loss",
             )
             file = gr.DownloadButton(
-                "Download the generator", visible=False, elem_id="adapt-download"
+                "Download the generator, which is now among your presets",
+                visible=False,
+                elem_id="adapt-download",
             )
     with gr.Accordion("More", open=False):
         with gr.Row():
