@@ -61,7 +61,9 @@ def make(site: Site, tabs: Sequence[page.Tab] = page.TABS, names: Sequence[str] 
         css=page.CSS,
     )
     functions = {number: len(function.inputs) for number, function in demo.fns.items()}
-    return Guard(app, site, functions, SHOWN, (*site.settings.demo.names, *names))
+    return Guard(
+        app, site, functions, SHOWN, (*site.settings.demo.names, site.settings.demo.host, *names)
+    )
 
 
 def listen(demo: Demo) -> socket.socket:

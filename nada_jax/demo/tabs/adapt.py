@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from nada_jax.demo import training
+from nada_jax.demo import training, uploads
 from nada_jax.demo.follow import Panel
 from nada_jax.demo.jobs import Job
 from nada_jax.demo.site import Site
@@ -86,15 +86,21 @@ def build(site: Site) -> None:
                 label="Generator",
                 info="What learns: the source, or a preset, which then goes on from there.",
             )
-            pictures = gr.Gallery(
-                label="Target images, in place of “To”",
-                file_types=["image"],
-                type="filepath",
-                interactive=True,
-                columns=4,
-                height=180,
-                buttons=[],
-            )
+            with gr.Column():
+                demo_settings = site.settings.demo
+                gr.Markdown(
+                    f"Images in place of “To”: up to {uploads.MOST} at a time, {uploads.KNOWN}, each of at most "
+                    f"{demo_settings.upload_megabytes:g} MB and {demo_settings.pixels:,} pixels."
+                )
+                pictures = gr.Gallery(
+                    show_label=False,
+                    file_types=["image"],
+                    type="filepath",
+                    interactive=True,
+                    columns=4,
+                    height=180,
+                    buttons=[],
+                )
         with gr.Row():
             lr = gr.Number(shown[3], label="Learning rate", info="Larger is faster and rougher.")
             angle = gr.Slider(
