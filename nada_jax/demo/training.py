@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-import nada_jax
 from nada_jax.adaptation.settings import Settings
 from nada_jax.demo.jobs import Job
 from nada_jax.errors import UserError
 from nada_jax.runs import metrics, plots
 from nada_jax.weights.domains import PREFIX
 
-ROOT = Path(nada_jax.__file__).parents[1]  # where main.py and configs/ stand
+ROOT = Path(__file__).parents[2]  # where main.py and configs/ stand
 OWN = "default"  # the recipe of those who bring their own texts
 PAUSE = 0.3  # seconds between looks at the run
 GRACE = 20.0  # seconds that it has to end after SIGTERM
