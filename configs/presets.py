@@ -18,6 +18,10 @@ DRAWING = {"clip.zoom": 1.35, "loss.angle": 0.75}  # clean outlines and paper
 # Only skin turns: near to the text, with the images kept apart, at a higher rate.
 CHARACTER = {"loss.angle": 1.0, "loss.global_": 0.3, "optimizer.lr": 3 * 0.002 * 0.8}
 STYLE = {"loss.angle": 0.5}
+GLASS = {  # as in configs/nada_stained_glass.py
+    "loss.angle": 0.75, "loss.style": 1.5, "style.images": "glass", "style.scale": 3.0,
+    "style.layers": ("relu1_1", "relu2_1", "relu3_1"),
+}  # fmt: skip
 PORTRAIT = "cartoon portrait"
 
 # Name -> what it draws, for people; source text, target text; by flat field, what differs from `config.adapt`.
@@ -27,10 +31,12 @@ PRESETS = {
     "zombie": ("zombie", "person", "zombie", CHARACTER),
     "vampire": ("vampire", "person", "vampire", CHARACTER),
     "alien": ("green alien", "person", "green alien", CHARACTER),
+    "clown": ("circus clown", "person", "circus clown", STYLE),
     "robot": ("robot", PORTRAIT, "robot", {"loss.angle": 0.5, "clip.zoom": 1.35}),
     "golden_statue": ("golden statue", PORTRAIT, "golden statue", {"loss.angle": 0.25}),
     "marble_bust": ("marble bust", PORTRAIT, "marble bust", STYLE),
     "pop_art": ("pop art", PORTRAIT, "pop art", STYLE),
+    "stained_glass": ("stained glass", PORTRAIT, "stained glass", GLASS),
     "black_and_white": ("black and white", PORTRAIT, "black and white photo", STYLE),
 }
 # What was tried with the settings of `STYLE`, and does not ship: text -> the reason.
