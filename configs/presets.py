@@ -31,7 +31,6 @@ PRESETS = {
     "zombie": ("zombie", "person", "zombie", CHARACTER),
     "vampire": ("vampire", "person", "vampire", CHARACTER),
     "alien": ("green alien", "person", "green alien", CHARACTER),
-    "clown": ("circus clown", "person", "circus clown", STYLE),
     "robot": ("robot", PORTRAIT, "robot", {"loss.angle": 0.5, "clip.zoom": 1.35}),
     "golden_statue": ("golden statue", PORTRAIT, "golden statue", {"loss.angle": 0.25}),
     "marble_bust": ("marble bust", PORTRAIT, "marble bust", STYLE),
@@ -41,6 +40,7 @@ PRESETS = {
 }
 # What was tried with the settings of `STYLE`, and does not ship: text -> the reason.
 DROPPED = {
+    "circus clown": "red noses, but the judge finds 27 % nearer to a clown than to a person, and dark faces break",
     "watercolor painting": "colours pale as they should, but eyes and mouths fade away",
     "oil painting": "faces lose eyes and mouths before a blue background",
     "neon lights": "images turn black, and faces cannot be told apart",
