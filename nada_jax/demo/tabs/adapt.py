@@ -170,7 +170,9 @@ def start(
     usual = dict(zip(FIELDS, values(site, recipe), strict=True))
     fields = {name: _like(x, usual[name], name) for name, x in zip(FIELDS, chosen, strict=True)}
     for name in ("text.source", "text.target"):
-        text = fields[name] = " ".join(fields[name].split())
+        # Control characters are none of a text, and no argument of a command has a zero byte.
+        words = "".join(c if c.isprintable() else " " for c in fields[name]).split()
+        text = fields[name] = " ".join(words)
         if not text and not (pictures and name == "text.target"):
             raise UserError(f"{name} is empty; expected a few words, such as {usual[name]!r}")
         if len(text) > LONGEST:
