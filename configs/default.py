@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.overwrite = False  # delete an earlier run in the workdir and start anew
 
     config.generator = ConfigDict()
-    config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
+    config.generator.weights = "avatar64"  # a name ("preset:sketch", "run:sketch"), or a file
     config.generator.noise = (
         "independent"  # for each image; or "shared" by both generators, "const", "none"
     )

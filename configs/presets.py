@@ -18,16 +18,34 @@ DRAWING = {"clip.zoom": 1.35, "loss.angle": 0.75}  # clean outlines and paper
 # Only skin turns: near to the text, with the images kept apart, at a higher rate.
 CHARACTER = {"loss.angle": 1.0, "loss.global_": 0.3, "optimizer.lr": 3 * 0.002 * 0.8}
 STYLE = {"loss.angle": 0.5}
+GLASS = {  # as in configs/nada_stained_glass.py
+    "loss.angle": 0.75, "loss.style": 1.5, "style.images": "glass", "style.scale": 3.0,
+    "style.layers": ("relu1_1", "relu2_1", "relu3_1"),
+}  # fmt: skip
 PORTRAIT = "cartoon portrait"
 
 # Name -> what it draws, for people; source text, target text; by flat field, what differs from `config.adapt`.
 PRESETS = {
     "sketch": ("pencil sketch", PORTRAIT, "pencil sketch", DRAWING | {"steps": 200}),
+    "joker": ("joker", "photo", "joker", {"loss.angle": 0.25}),
     "zombie": ("zombie", "person", "zombie", CHARACTER),
+    "vampire": ("vampire", "person", "vampire", CHARACTER),
+    "alien": ("green alien", "person", "green alien", CHARACTER),
+    "robot": ("robot", PORTRAIT, "robot", {"loss.angle": 0.5, "clip.zoom": 1.35}),
     "golden_statue": ("golden statue", PORTRAIT, "golden statue", {"loss.angle": 0.25}),
+    "marble_bust": ("marble bust", PORTRAIT, "marble bust", STYLE),
+    "pop_art": ("pop art", PORTRAIT, "pop art", STYLE),
+    "stained_glass": ("stained glass", PORTRAIT, "stained glass", GLASS),
     "black_and_white": ("black and white", PORTRAIT, "black and white photo", STYLE),
 }
-DROPPED = {}  # what was tried and does not ship: text -> the reason
+# What was tried with the settings of `STYLE`, and does not ship: text -> the reason.
+DROPPED = {
+    "circus clown": "red noses, but the judge finds 27 % nearer to a clown than to a person, and dark faces break",
+    "watercolor painting": "colours pale as they should, but eyes and mouths fade away",
+    "oil painting": "faces lose eyes and mouths before a blue background",
+    "neon lights": "images turn black, and faces cannot be told apart",
+    "pixel art": "no blocks appear at 64 pixels; noise in the faces instead",
+}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -41,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.rank = 8  # of what is kept of the change of a weight, at most
 
     config.samples = ConfigDict()  # of the images
-    config.samples.seed = 4
+    config.samples.seed = 6
     config.samples.truncation = 0.7  # 1 draws as trained; less is more typical
 
     # What all presets share: a change here changes every one that does not set the field itself.

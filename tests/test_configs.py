@@ -116,8 +116,8 @@ def test_fields_are_those_that_the_task_reads(name):
 
 
 # configs/scaling.py has to be the first that starts JAX: see tests/tasks/test_scaling.py. The recipes are run whole
-# by tests/tasks/test_recipes.py, and train_diffusion, which needs data of the user, by a test of its own.
-ELSEWHERE = ("scaling", "train_diffusion")
+# by tests/tasks/test_recipes.py; train_diffusion, which needs data of the user, and presets by tests of their own.
+ELSEWHERE = ("presets", "scaling", "train_diffusion")
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def finish(run: Run, settings: Settings, name: str) -> None:
     whole = run.path(name) / "adapt" / presets.GENERATOR
     measured = files.read_json(run.path(name) / "evaluate" / "evaluation.json")
     source = loading.load_generator(measured["source"])
-    ws = draw_latents(source, jax.random.key(settings.samples.seed), sheets.COLUMNS)
+    key = jax.random.key(settings.samples.seed)
+    ws = jax.jit(draw_latents, static_argnums=2)(source, key, sheets.COLUMNS)
     ws = np.asarray(source.truncate(ws, settings.samples.truncation))
     drawn = sheets.draw_pairs(source, loading.load_generator(file), ws)
     ours = images.to_uint8(drawn[sheets.COLUMNS :]).astype(np.float32)
@@ -223,13 +224,14 @@ def describe(shown: Sequence[Preset], dropped: Mapping[str, str], folder: Path) 
         "training: `nearer` is the share of images nearer to the target text than to the source text.\n",
         tables.markdown([_row(preset) for preset in shown]) + "\n",
         "## Recipes\n",
+        "Fields that differ from `config.adapt` of `configs/presets.py`, and what makes each again:\n",
     ]
     for preset in shown:
         facts = preset.facts
         recipe = ", ".join(f"`{field}={_short(x)}`" for field, x in facts["recipe"].items())
         link = Path(os.path.relpath(preset.image, folder)).as_posix()
         lines += [
-            f"**{preset.title}**: {facts['steps']} steps, seed {facts['seed']}; {recipe or 'nothing else'}\n",
+            f"**{preset.title}**: {facts['steps']} steps, seed {facts['seed']}; {recipe or 'no other fields'}\n",
             f"![{preset.title}]({link})\n",
             f"```bash\n{facts['command']}\n```\n",
         ]

@@ -86,9 +86,10 @@ def find(given: str, field: str = "generators") -> Path:
         return loading.find_generator(given, field)
     if given.removesuffix(OFFICIAL) in RECIPES:
         name, variant = given.removesuffix(OFFICIAL), ":ffhq" if given.endswith(OFFICIAL) else ""
+        ships = f", and preset:{given} ships" if given in presets.names() else ""
         raise UserError(
             f"{said}, a recipe that has not been run here ({RUNS / (PREFIX + given)} has no generator.safetensors); "
-            f"`python main.py --config=configs/{PREFIX}{name}.py{variant}` makes it"
+            f"`python main.py --config=configs/{PREFIX}{name}.py{variant}` makes it{ships}"
         )
     if path.is_dir():
         raise UserError(
