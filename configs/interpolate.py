@@ -1,12 +1,15 @@
 """Moving images: walks between latents, through adapted generators, of one face in many domains, along an edit.
 
     python main.py --config=configs/interpolate.py --config.seeds="(1,2,3,4)"
-    python main.py --config=configs/interpolate.py --config.motion.kind=domains --config.generators="('sketch','joker')"
-    python main.py --config=configs/interpolate.py --config.motion.kind=grid --config.generators="('sketch','joker')"
-    python main.py --config=configs/interpolate.py --config.motion.kind=edit --config.edit.direction=runs/red/direction.safetensors
+    python main.py --config=configs/interpolate.py --config.motion.kind=domains \
+        --config.generators="('preset:sketch','preset:zombie')"
+    python main.py --config=configs/interpolate.py --config.motion.kind=grid \
+        --config.generators="('preset:sketch','preset:zombie')"
+    python main.py --config=configs/interpolate.py --config.motion.kind=edit \
+        --config.edit.direction=runs/red/direction.safetensors
     python main.py --config=configs/interpolate.py:ffhq --config.latents=runs/invert_ffhq/latents --config.video.format=gif
 
-Expected: video.mp4, and a few of its frames in samples/frames.png. The first takes a quarter of a minute on two CPU cores.
+Expected: video.mp4, and a few of its frames in samples/frames.png. The first takes ten seconds on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.generator = ConfigDict()
     config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
-    # Adapted from it, as of configs/stylize.py: names of recipes that have been run, or files.
+    # Adapted from it, as of configs/stylize.py: preset:NAME, run:NAME, recipes that have been run, or files.
     config.generators = ()
     config.seeds = (0, 1, 2, 3)  # who is shown: the images that configs/sample.py draws of them
     config.latents = ""  # in place of seeds: latents, such as runs/invert/latents
