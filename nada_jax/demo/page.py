@@ -36,7 +36,7 @@ CSS = """
 .nada-status progress { vertical-align: middle; }
 .gradio-container { --block-info-text-color: var(--neutral-600); --body-text-color-subdued: var(--neutral-600); }
 .dark .gradio-container, .dark.gradio-container { --block-info-text-color: var(--neutral-300);
-  --body-text-color-subdued: var(--neutral-300); }
+  --body-text-color-subdued: var(--neutral-300); --checkbox-border-color: var(--neutral-400); }
 """
 CSS += figures.CSS
 

@@ -12,11 +12,13 @@ FLAGS = [
 
 def open_tab(page, name: str) -> None:
     """Opens a tab of the page by its title."""
-    title = name.capitalize()
+    title, start = name.capitalize(), page.locator(f"#{name}-start")
     tab = page.get_by_role("tab", name=title, exact=True).locator("visible=true")
-    page.get_by_role("tab").locator("visible=true").first.wait_for()
-    if not tab.count():  # on small screens the last ones are in a menu
-        page.locator(".overflow-menu > button").click()
+    menu = page.locator(".overflow-menu > button")
+    # On small screens the last tabs go into a menu, a moment after the page is there.
+    page.wait_for_load_state("networkidle")
+    if not tab.count():
+        menu.click()
         tab = page.locator(".overflow-dropdown button", has_text=title)
     tab.click()
-    page.wait_for_selector(f"#{name}-start", state="visible")
+    start.wait_for(state="visible")

@@ -5,16 +5,20 @@
 The page has to run already. To be looked at: nothing checks them.
 """
 
+import itertools
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.demo.browser import BROWSER, FLAGS, open_tab
 
-PATIENCE = 300_000  # milliseconds: the first job of a tab compiles
-WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+PATIENCE = 600_000  # milliseconds: the first job of a tab compiles
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+TABS = "sample", "stylise", "edit", "compare", "moving", "transfer", "adapt"
+ENDED = "#{0}-status :text('done in'), #{0}-status [role=alert]"
 
 
 def act(page: Page, tab: str) -> None:
@@ -31,35 +35,31 @@ def main(url: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context = browser.new_context()
         page = context.new_page()
         page.goto(url)
-        tabs = ["sample", "stylise", "edit", "compare", "moving", "transfer", "adapt"]
-        for tab in tabs:
+        for tab in TABS:
             began = time.time()
             open_tab(page, tab)
             act(page, tab)
             page.click(f"#{tab}-start")
-            page.wait_for_selector(
-                f"#{tab}-status :text-matches('done in|alert'), #{tab}-status [role=alert]",
-                timeout=PATIENCE,
-            )
+            page.wait_for_selector(ENDED.format(tab), timeout=PATIENCE)
             print(tab, page.locator(f"#{tab}-status").inner_text(), f"{time.time() - began:.0f} s")
-        cookies = context.storage_state()
-        for scheme in ("light", "dark"):
-            for name, (width, height) in WIDTHS.items():
-                with browser.new_context(
-                    viewport={"width": width, "height": height},
-                    color_scheme=scheme,
-                    storage_state=cookies,
-                ) as other:
-                    page = other.new_page()
-                    page.goto(url)
-                    for tab in tabs:
-                        open_tab(page, tab)
-                        page.wait_for_timeout(1500)
-                        page.screenshot(path=folder / f"{tab}_{name}_{scheme}.png", full_page=True)
+        shoot(browser, url, folder, context.storage_state())
         browser.close()
+
+
+def shoot(browser: Browser, url: str, folder: Path, cookies: Any) -> None:
+    """Takes the pictures of a visitor's results, which a page that is loaded anew finds again."""
+    for scheme, (name, size) in itertools.product(("light", "dark"), SIZES.items()):
+        context = browser.new_context(viewport=size, color_scheme=scheme, storage_state=cookies)
+        page = context.new_page()
+        page.goto(url)
+        for tab in TABS:
+            open_tab(page, tab)
+            page.wait_for_timeout(1500)
+            page.screenshot(path=folder / f"{tab}_{name}_{scheme}.png", full_page=True)
+        context.close()
 
 
 if __name__ == "__main__":

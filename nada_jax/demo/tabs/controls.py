@@ -177,7 +177,7 @@ class Portrait:
             info="Photographs need the face found; portraits that fill the image do not.",
             elem_id=f"{tab}-place",
         )
-        with gr.Group(visible=False, elem_id=f"{tab}-box") as self.group:
+        with gr.Column(visible=False, elem_id=f"{tab}-box") as self.group:
             self.preview = gr.Markdown("", container=True)
             x = gr.Slider(0, 100, 50, step=1, label="Left to right (%)", info="Centre of the box.")
             y = gr.Slider(0, 100, 50, step=1, label="Top to bottom (%)", info="Centre of the box.")

@@ -40,7 +40,7 @@ def build(site: Site) -> None:
                 [SEED, IMAGE], value=SEED, label="Who is edited", info="A sample, or your image.",
                 elem_id="edit-subject",
             )  # fmt: skip
-            with gr.Group() as of_seed:
+            with gr.Column() as of_seed:
                 seed, truncation = controls.seed(), controls.truncation()
             with gr.Column(visible=False) as of_image:
                 portrait = Portrait(site, "edit")
@@ -48,7 +48,7 @@ def build(site: Site) -> None:
                 [WORDS, SLIDERS], value=WORDS, label="How", info="One sentence, or known directions.",
                 elem_id="edit-how",
             )  # fmt: skip
-            with gr.Group() as by_words:
+            with gr.Column() as by_words:
                 text = gr.Textbox(
                     usual.text,
                     label="Sentence",
@@ -72,7 +72,7 @@ def build(site: Site) -> None:
                     1, MOST_STEPS, usual.steps, step=1, label="Steps", info="More go further.",
                     elem_id="edit-steps",
                 )  # fmt: skip
-            with gr.Group(visible=False) as by_sliders:
+            with gr.Column(visible=False) as by_sliders:
                 strengths = [
                     gr.Slider(
                         -FARTHEST, FARTHEST, 0, step=0.25, label=name.capitalize(),

@@ -56,8 +56,9 @@ def build(site: Site) -> None:
                 gallery = gr.Gallery(
                     pictures,
                     label="Presets: choose one",
-                    columns=4,
-                    height=240,
+                    columns=6,
+                    object_fit="cover",
+                    height="auto",
                     allow_preview=False,
                     interactive=False,
                     buttons=[],
