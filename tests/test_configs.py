@@ -116,8 +116,9 @@ def test_fields_are_those_that_the_task_reads(name):
 
 
 # configs/scaling.py has to be the first that starts JAX: see tests/tasks/test_scaling.py. The recipes are run whole
-# by tests/tasks/test_recipes.py; train_diffusion, which needs data of the user, and presets by tests of their own.
-ELSEWHERE = ("presets", "scaling", "train_diffusion")
+# by tests/tasks/test_recipes.py; train_diffusion, which needs data of the user, presets, and demo, which goes on until it
+# is ended, by tests of their own.
+ELSEWHERE = ("presets", "scaling", "train_diffusion", "demo")
 
 
 @pytest.mark.parametrize(

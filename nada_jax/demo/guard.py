@@ -75,6 +75,9 @@ ROUTES = (
     Route(r"/(?:theme\.css|favicon\.ico|manifest\.json|robots\.txt)", READ),
     Route(rf"{API}/theme\.css", READ),
     Route(r"/config/?", ("GET",)),
+    Route(
+        rf"{API}/app_id/?", ("GET",)
+    ),  # by which a page whose connection was lost knows its server again
     Route(rf"{API}/file=(?P<path>.*)", READ, "file", known=True),
     Route(rf"{API}/upload/?", ("POST",), "upload", known=True),
     Route(rf"{API}/upload_progress/?", ("GET",), "upload_progress", known=True),
@@ -242,16 +245,12 @@ class Guard:
         await request.respond(answer)
 
     def _may_read(self, visitor: str, path: str) -> bool:
-        if "\0" in path or not path.startswith("/") or path != str(Path(path)) or ".." in path:
+        if not Path(path).is_absolute() or path != str(Path(path)) or ".." in Path(path).parts:
             return False
         if visitors.owns(self.site.results, visitor, path):
             return True
-        real = Path(path).resolve()
-        return (
-            real.suffix.lower() in STILL
-            and real.is_file()
-            and any(real.is_relative_to(folder) for folder in self.shown)
-        )
+        shown = Path(path).suffix.lower() in STILL
+        return shown and any(visitors.within(folder, path) for folder in self.shown)
 
     async def _upload(self, request: "_Asked", _: Any) -> None:
         """Keeps an image in the visitor's folder, once it has been decoded."""

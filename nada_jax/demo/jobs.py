@@ -204,7 +204,7 @@ class Jobs:
                 return
             self._stop(job)
 
-    def close(self, seconds: float = 20.0) -> None:
+    def close(self, seconds: float = 30.0) -> None:
         """Cancels everything and waits for the threads, at most so long; nothing is taken on after that."""
         with self._changed:
             self._closed.set()

@@ -63,7 +63,9 @@ def make(site: Site, tabs: Sequence[page.Tab] = page.TABS, names: Sequence[str] 
         css=page.CSS,
     )
     functions = {number: len(function.inputs) for number, function in demo.fns.items()}
-    return Guard(app, site, functions, SHOWN, (*site.settings.demo.names, *names))
+    return Guard(
+        app, site, functions, SHOWN, (*site.settings.demo.names, site.settings.demo.host, *names)
+    )
 
 
 def listen(demo: Demo) -> socket.socket:
@@ -80,6 +82,7 @@ def listen(demo: Demo) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind(address)
+        taken.listen(CONNECTIONS)  # who asks from now on waits for the server to begin
     except OSError as error:
         taken.close()
         raise UserError(
@@ -116,6 +119,8 @@ class Server(uvicorn.Server):
 
     def _end(self, number: int, _) -> None:
         self.force_exit = bool(self.received)  # the second time
+        # Pages that are open have streams, whose end is no fault.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self.received, self.should_exit = number, True
 
 

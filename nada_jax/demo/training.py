@@ -19,17 +19,16 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-import nada_jax
 from nada_jax.adaptation.settings import Settings
 from nada_jax.demo.jobs import Job
 from nada_jax.errors import UserError
 from nada_jax.runs import metrics, plots
 from nada_jax.weights.domains import PREFIX
 
-ROOT = Path(nada_jax.__file__).parents[1]  # where main.py and configs/ stand
+ROOT = Path(__file__).parents[2]  # where main.py and configs/ stand
 OWN = "default"  # the recipe of those who bring their own texts
 PAUSE = 0.3  # seconds between looks at the run
-GRACE = 20.0  # seconds that it has to end after SIGTERM
+GRACE = 20.0  # seconds that it has to end after SIGTERM; the end of the server waits longer
 NICE = 5  # of its priority: the page goes on
 GRIDS = 8  # pictures of a run, beside the last
 REFUSED = 2  # exit code after wrong input
@@ -91,7 +90,7 @@ def train(job: Job, name: str, variant: str, fields: Mapping[str, Any]) -> Seen:
         "samples.count": 6,  # columns that can be told apart on a phone
     }
     command = [sys.executable, str(ROOT / "main.py")]
-    command.append(f"--config={file.relative_to(ROOT)}{variant and ':' + variant}")
+    command.append(f"--config={file}{variant and ':' + variant}")
     command.append(f"--workdir={workdir}")
     command += [f"--config.{field}={value}" for field, value in fields.items()]
     said: collections.deque[str] = collections.deque(maxlen=50)
@@ -121,7 +120,6 @@ def _started(command: list[str], said: collections.deque[str]):
     """A process in a group of its own, that ends with the block; its last lines are in `said`."""
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

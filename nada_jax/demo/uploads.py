@@ -23,6 +23,7 @@ FORMATS = {
 }  # fmt: skip
 DECODING = asyncio.Semaphore(2)  # images decoded at once, each up to demo.pixels
 INNER = "MPO"  # a JPEG with further images, which the reader of JPEG finds
+KNOWN = ", ".join(x for x in FORMATS if x != INNER)
 MOST = 8  # files of one request
 LONGEST = 60  # characters of a name
 
@@ -99,14 +100,13 @@ def _write(folder: Path, name: str, content: bytes, pixels: int) -> Path:
 
 def _check(path: Path, pixels: int) -> str:
     """The suffix of an image that can be decoded; UserError where it cannot."""
-    known = ", ".join(x for x in FORMATS if x != INNER)
     with reading(path):
         try:
             with Image.open(path, formats=[x for x in FORMATS if x != INNER]) as file:
                 suffix, size = FORMATS[file.format], file.size
         except Image.UnidentifiedImageError as error:
             raise UserError(
-                f"it is no image of a kind that is taken here; expected {known}"
+                f"it is no image of a kind that is taken here; expected {KNOWN}"
             ) from error
         except Image.DecompressionBombError as error:
             raise UserError(f"it has more than {pixels:,} pixels; make it smaller") from error

@@ -35,9 +35,14 @@ def visitor(request: Any) -> str:
 
 
 def owns(results: Path, visitor: str, path: str | Path) -> bool:
-    """Whether a path is a file within the visitor's folder, symbolic links followed."""
+    """Whether a path is a file of the visitor's own."""
+    return within(results / visitor, path)
+
+
+def within(folder: Path, path: str | Path) -> bool:
+    """Whether a path is a file within a folder, symbolic links followed."""
     try:
         real = Path(path).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError):  # absent, a NUL byte, links in a circle
+        return real.is_file() and real.is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # absent or too long, a NUL byte, links in a circle
         return False
-    return real.is_file() and real.is_relative_to((results / visitor).resolve())

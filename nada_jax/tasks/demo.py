@@ -1,6 +1,7 @@
 """Opens a web page on which all of this can be tried with a mouse."""
 
 import importlib.util
+import os
 import signal
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def run(config: ConfigDict, workdir: Path) -> int:
         raise UserError(
             "the page needs Gradio, which is not installed; `pip install -r requirements-demo.txt` adds it"
         )
+    # Trainings are processes of their own, which share the device; JAX would take three quarters of a GPU at once.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from nada_jax.demo import server
     from nada_jax.demo.site import Site
 

@@ -33,6 +33,7 @@ from nada_jax.devices import compilation
 from nada_jax.models.stylegan2 import draw_latents
 
 synthesize = jax.jit(lambda generator, ws: generator.synthesize(ws))
+FILE = re.compile(r'(?:"path": "|gradio_api/file=)([^"\\]+)')  # in an event, or in the HTML of one
 LONGEST = 600  # seconds for one answer
 
 
@@ -76,7 +77,7 @@ class Visitor:
         """Begins a job of a tab with the values that its controls have, those of these labels replaced.
 
         Returns:
-          Seconds until the last event, the last event, and the files it names.
+          Seconds until the last event, all events, and the files that they name.
         """
         known = {x["id"]: x["props"] for x in self.config["components"]}
         button = next(x for x, props in known.items() if props.get("elem_id") == f"{tab}-start")
@@ -106,7 +107,7 @@ class Visitor:
         return (
             time.perf_counter() - began,
             said,
-            sorted(set(re.findall(r'"path": "([^"]+)"', said))),
+            sorted(set(FILE.findall(said))),
         )
 
 
@@ -138,8 +139,9 @@ def main():
         site = Site(Settings.read(config), Path(folder))
         url, running = serve(site)
         lost = measure(given, site, url)
+        site.jobs.close()  # and with it the training
+        time.sleep(1)  # in which the trainer hears of it
         running.should_exit = True
-        site.jobs.close()
     return 1 if lost else 0
 
 

@@ -54,6 +54,7 @@ def checkout(tmp_path_factory, png):
 @pytest.fixture
 def site(page, checkout, monkeypatch):
     monkeypatch.setattr(training, "ROOT", checkout)
+    monkeypatch.chdir(checkout)
     monkeypatch.setattr(training, "PAUSE", 0.02)
     yield page.site
     for job in page.site.jobs.of(ANN):
@@ -77,7 +78,7 @@ def ended(job, condition=None):
 def test_a_run_becomes_a_preset_of_its_visitor(site, png, tmp_path):
     job = ended(
         adapt.start(
-            site, ANN, "sketch", adapt.SOURCE, None, *chosen(site, target="an ink  drawing")
+            site, ANN, "sketch", adapt.SOURCE, None, *chosen(site, target="an ink \0\n drawing")
         )
     )
     assert (job.state, job.error, job.fraction) == ("done", "", 1.0)

@@ -30,6 +30,8 @@ REFUSED = (
     ("GET", "/gradio_api/file=../../../../etc/passwd"),
     ("GET", "/gradio_api/file=C:\\Windows\\win.ini"),
     ("GET", "/gradio_api/file=/etc/passwd%00.png"),
+    ("GET", f"/gradio_api/file=/{'a' * 3000}.png"),
+    ("GET", f"/gradio_api/file={ASSETS}/presets/{'a' * 3000}.png"),
     ("GET", "/assets/../../../__init__.py"),
     ("GET", "/static/..%2f..%2f..%2f__init__.py"),
     ("GET", "/assets//etc/passwd"),
@@ -45,7 +47,7 @@ REFUSED = (
     ("GET", "/gradio_api/call/x/y"), ("GET", "/gradio_api/deep_link?session_hash=x"),
     ("GET", "/gradio_api/dev/reload"), ("GET", "/gradio_api/vibe-code"), ("POST", "/gradio_api/vibe-edit"),
     ("POST", "/gradio_api/process_recording"), ("POST", "/gradio_api/stream/x"), ("GET", "/gradio_api/token"),
-    ("GET", "/gradio_api/startup-events"), ("GET", "/gradio_api/user"), ("GET", "/gradio_api/app_id"),
+    ("GET", "/gradio_api/startup-events"), ("GET", "/gradio_api/user"),
     ("POST", "/login"), ("GET", "/logout"), ("GET", "/pwa_icon"), ("GET", "/gradio_api/mcp"),
     ("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/"), ("POST", "/"), ("GET", "/gradio_api/queue/join"),
     ("TRACE", "/"), ("GET", "/gradio_api/upload"),
@@ -151,6 +153,7 @@ def test_pictures_of_presets_are_everybodys_and_nothing_else_there(page, ann, tm
         for name, status in (("a.png", 200), ("a.safetensors", 404)):
             (tmp_path / name).write_bytes(b"x")
             assert ann.ask("GET", f"/gradio_api/file={tmp_path / name}")[0] == status
+        assert ann.ask("GET", f"/gradio_api/file={tmp_path}/{'a' * 3000}.png")[0] == 404
     finally:
         page.guard.shown = before
     assert ann.ask("GET", f"/gradio_api/file={ASSETS / 'avatar64.safetensors'}")[0] == 404

@@ -138,6 +138,21 @@ def test_old_results_go_and_the_page_says_so(jobs, monkeypatch):
     assert len(all_jobs.of(ANN)) + len(all_jobs.of(BOB)) == 2
 
 
+def test_uploads_push_nobodys_results_out(jobs):
+    all_jobs = jobs(megabytes=0.01)
+    folders = [
+        all_jobs.directory / ANN / name for name in ("a" * 32, *(f"upload-{i}" for i in range(4)))
+    ]
+    for age, folder in zip((90, 80, 70, 60, 50), folders, strict=True):
+        folder.mkdir(parents=True)
+        (folder / "x.png").write_bytes(bytes(1000))
+        os.utime(folder, (time.time() - age,) * 2)
+    all_jobs.grown(900)  # too few to look through all
+    all_jobs.grown(900)
+    until(lambda: not folders[2].exists())
+    until(lambda: [folder.exists() for folder in folders] == [True, False, False, True, True])
+
+
 def test_the_end_of_the_server_ends_all(jobs):
     all_jobs = jobs()
     running = all_jobs.submit(ANN, "edit", "work", "x", lambda job: job.wait(60))

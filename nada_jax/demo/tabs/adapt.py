@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from nada_jax.demo import training
+from nada_jax.demo import training, uploads
 from nada_jax.demo.follow import Panel
 from nada_jax.demo.jobs import Job
 from nada_jax.demo.site import Site
@@ -59,22 +59,25 @@ def build(site: Site) -> None:
             )
             panel = Panel(site, "adapt", "Adapt")
         with gr.Column(scale=3):
+            gr.Markdown("Samples: the source above, adapted below; then the loss over the steps.")
             grid = gr.Image(
-                label="Samples: the source above, adapted below",
+                show_label=False,  # which would lie upon the faces
                 interactive=False,
                 type="filepath",
                 buttons=["download", "fullscreen"],
                 elem_id="adapt-grid",
             )
             loss = gr.Image(
-                label="Loss over the steps",
+                show_label=False,
                 interactive=False,
                 type="filepath",
                 buttons=["fullscreen"],
                 elem_id="adapt-loss",
             )
             file = gr.DownloadButton(
-                "Download the generator", visible=False, elem_id="adapt-download"
+                "Download the generator, which is now among your presets",
+                visible=False,
+                elem_id="adapt-download",
             )
     with gr.Accordion("More", open=False):
         with gr.Row():
@@ -84,15 +87,21 @@ def build(site: Site) -> None:
                 label="Generator",
                 info="What learns: the source, or a preset, which then goes on from there.",
             )
-            pictures = gr.Gallery(
-                label="Target images, in place of “To”",
-                file_types=["image"],
-                type="filepath",
-                interactive=True,
-                columns=4,
-                height=180,
-                buttons=[],
-            )
+            with gr.Column():
+                demo_settings = site.settings.demo
+                gr.Markdown(
+                    f"Images in place of “To”: up to {uploads.MOST} at a time, {uploads.KNOWN}, each of at most "
+                    f"{demo_settings.upload_megabytes:g} MB and {demo_settings.pixels:,} pixels."
+                )
+                pictures = gr.Gallery(
+                    show_label=False,
+                    file_types=["image"],
+                    type="filepath",
+                    interactive=True,
+                    columns=4,
+                    height=180,
+                    buttons=[],
+                )
         with gr.Row():
             lr = gr.Number(shown[3], label="Learning rate", info="Larger is faster and rougher.")
             angle = gr.Slider(
@@ -161,7 +170,9 @@ def start(
     usual = dict(zip(FIELDS, values(site, recipe), strict=True))
     fields = {name: _like(x, usual[name], name) for name, x in zip(FIELDS, chosen, strict=True)}
     for name in ("text.source", "text.target"):
-        text = fields[name] = " ".join(fields[name].split())
+        # Control characters are none of a text, and no argument of a command has a zero byte.
+        words = "".join(c if c.isprintable() else " " for c in fields[name]).split()
+        text = fields[name] = " ".join(words)
         if not text and not (pictures and name == "text.target"):
             raise UserError(f"{name} is empty; expected a few words, such as {usual[name]!r}")
         if len(text) > LONGEST:

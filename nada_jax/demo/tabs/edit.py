@@ -84,13 +84,17 @@ def build(site: Site) -> None:
         with gr.Column(scale=3):
             result = controls.result(EMPTY, "edit")
 
-    def reveal(subject: str, how: str) -> list[Any]:
-        shown = subject == SEED, subject == IMAGE, how == WORDS, how == SLIDERS
-        return [gr.update(visible=x) for x in shown]
-
-    groups = [of_seed, of_image, by_words, by_sliders]
-    for control in (subject, how):
-        control.change(reveal, [subject, how], groups, **QUIET)
+    # Each by itself: events may end in another order than they began.
+    for control, groups in (
+        (subject, {SEED: of_seed, IMAGE: of_image}),
+        (how, {WORDS: by_words, SLIDERS: by_sliders}),
+    ):
+        control.change(
+            lambda chosen, names=tuple(groups): [gr.update(visible=chosen == x) for x in names],
+            control,
+            list(groups.values()),
+            **QUIET,
+        )
     panel.connect(
         controls.block(),
         [subject, seed, truncation, how, text, l2, identity, steps, *strengths, *portrait.inputs],
