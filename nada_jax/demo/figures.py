@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from nada_jax import files, images
-from nada_jax.demo.jobs import Job
+from nada_jax.demo.job import Job
 
 SIDE = 256  # pixels, at least, of a shown image; smaller ones are enlarged by whole pixels
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from nada_jax.demo.jobs import CANCELLED, DONE, FAILED, RUNNING, WAITING, Job
+from nada_jax.demo.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, Job
 from nada_jax.demo.site import Site
 from nada_jax.demo.visitors import visitor
 from nada_jax.errors import UserError

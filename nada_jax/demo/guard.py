@@ -9,7 +9,6 @@ from the few fields that are known.
 import asyncio
 import base64
 import collections
-import ipaddress
 import json
 import logging
 import re
@@ -17,83 +16,25 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nada_jax.demo import uploads, visitors
+from nada_jax.demo.asked import WRONG, Asked, Refused, check_host, check_origin
+from nada_jax.demo.routes import ROUTES, Route
 from nada_jax.demo.site import Site
 from nada_jax.errors import UserError
 
 LOG = logging.getLogger(__name__)
-API = "/gradio_api"
-JSON_BYTES = 1_000_000  # of a body that is no upload: texts and numbers
 FORM_BYTES = 100_000  # of a multipart body beside its file
-PATIENCE = 60.0  # seconds for a whole body
 SESSIONS = 10_000  # pages of all visitors that are known at once
 EVENTS, WINDOW = 200, 10.0  # that one visitor may send within so many seconds
 DENIED = 1.0  # seconds before a wrong password is answered, which slows down who tries many
 SESSION = re.compile(r"[0-9a-zA-Z_-]{1,64}")  # Gradio's name of one loaded page
-NAME = r"[\w.@-]+"
-PATHS = (
-    r"(?!.*(?:^|/)\.\.?(?:/|$))" + rf"{NAME}(?:/{NAME})*"
-)  # of Gradio's own scripts and pictures
 STILL = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4")  # shown in the page; others are saved
-# Scripts of the page itself, which Gradio writes into it; nothing of other servers, no frames around it. No text becomes
-# code: gr.HTML and the plots of Vega, which need 'unsafe-eval', stay empty; gr.Markdown and pictures do instead.
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
-    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
-}
-
-
-class Route(NamedTuple):
-    """A path that the page needs, its methods, and what answers it: a method of Guard, or Gradio."""
-
-    pattern: str
-    methods: tuple[str, ...]
-    answer: str = ""
-    known: bool = False  # whether only visitors with a cookie may ask
-
-
-READ = ("GET", "HEAD")
-ROUTES = (
-    Route(r"/", READ, "page"),
-    Route(rf"/(?:assets|static|svelte)/{PATHS}", READ),
-    Route(r"/(?:theme\.css|favicon\.ico|manifest\.json|robots\.txt)", READ),
-    Route(rf"{API}/theme\.css", READ),
-    Route(r"/config/?", ("GET",)),
-    Route(
-        rf"{API}/app_id/?", ("GET",)
-    ),  # by which a page whose connection was lost knows its server again
-    Route(rf"{API}/file=(?P<path>.*)", READ, "file", known=True),
-    Route(rf"{API}/upload/?", ("POST",), "upload", known=True),
-    Route(rf"{API}/upload_progress/?", ("GET",), "upload_progress", known=True),
-    Route(rf"{API}/queue/join/?", ("POST",), "join", known=True),
-    Route(rf"{API}/queue/data", ("GET",), "session", known=True),
-    Route(rf"{API}/heartbeat/(?P<session>[^/]*)", ("GET",), "session", known=True),
-    Route(rf"{API}/(?:cancel|reset)/?", ("POST",), "ending", known=True),
-)
-
-
-class Refused(Exception):
-    """A request that is not answered: the status and a sentence."""
-
-    def __init__(self, status: int, sentence: str, **headers: str):
-        super().__init__(sentence)
-        self.status, self.headers = status, headers
 
 
 class Guard:
@@ -131,7 +72,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        request = _Asked(scope, receive, send)
+        request = Asked(scope, receive, send)
         try:
             await self._answer(request)
         except Refused as refusal:
@@ -143,12 +84,12 @@ class Guard:
             LOG.exception("a request failed")
             await request.respond(PlainTextResponse(f"{WRONG}\n", 500))
 
-    async def _answer(self, request: "_Asked") -> None:
-        self._check_host(request)
+    async def _answer(self, request: Asked) -> None:
+        check_host(request, self.names)
         await self._check_password(request)
         route, found = self._route(request)
         if request.method == "POST":
-            _check_origin(request)
+            check_origin(request)
         request.visitor = visitors.from_cookies(request.header("cookie"))
         if route.known and not request.visitor:
             raise Refused(403, "this page needs its cookie; allow cookies, and load the page anew")
@@ -159,25 +100,7 @@ class Guard:
 
     # -- Who asks, and for what ------------------------------------------------------------------------
 
-    def _check_host(self, request: "_Asked") -> None:
-        """Names that nobody gave this page are those of attackers: they let a browser take it for their site.
-
-        Addresses are not: to rebind one, there must be a name.
-        """
-        host = request.header("host").lower()
-        match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?", host)
-        name = (match[1] or match[2]) if match else ""
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            if name != "localhost" and name not in self.names:
-                raise Refused(
-                    421,
-                    "the page is not known by this name; ask for it by its address, or start it with "
-                    "--config.demo.names=\"('NAME',)\"",
-                ) from None
-
-    async def _check_password(self, request: "_Asked") -> None:
+    async def _check_password(self, request: Asked) -> None:
         if not self._password:
             return
         kind, _, given = request.header("authorization").partition(" ")
@@ -190,7 +113,7 @@ class Guard:
             challenge = {"www-authenticate": 'Basic realm="nada_jax", charset="UTF-8"'}
             raise Refused(401, "this page needs a user and a password", **challenge)
 
-    def _route(self, request: "_Asked") -> tuple[Route, re.Match[str]]:
+    def _route(self, request: Asked) -> tuple[Route, re.Match[str]]:
         for pattern, route in self._routes:
             if found := pattern.fullmatch(request.path):
                 if request.method not in route.methods:
@@ -223,14 +146,14 @@ class Guard:
 
     # -- Answers ---------------------------------------------------------------------------------------
 
-    async def _page(self, request: "_Asked", _: Any) -> None:
+    async def _page(self, request: Asked, _: Any) -> None:
         """The page itself, by which a visitor gets the cookie; without parameters, of which Gradio reads some."""
         if not request.visitor:
             request.set_visitor(visitors.new())
         request.scope["query_string"] = b""
         await self._pass(request)
 
-    async def _file(self, request: "_Asked", found: re.Match[str]) -> None:
+    async def _file(self, request: Asked, found: re.Match[str]) -> None:
         """A file of the visitor's own folder, or a picture that ships."""
         path = found["path"]
         if not self._may_read(request.visitor, path):
@@ -252,7 +175,7 @@ class Guard:
         shown = Path(path).suffix.lower() in STILL
         return shown and any(visitors.within(folder, path) for folder in self.shown)
 
-    async def _upload(self, request: "_Asked", _: Any) -> None:
+    async def _upload(self, request: Asked, _: Any) -> None:
         """Keeps an image in the visitor's folder, once it has been decoded."""
         self._count(request.visitor)
         demo = self.site.settings.demo
@@ -271,7 +194,7 @@ class Guard:
         self.site.jobs.grown(sum(path.stat().st_size for path in kept))
         await request.respond(_json([str(path) for path in kept]))
 
-    async def _upload_progress(self, request: "_Asked", _: Any) -> None:
+    async def _upload_progress(self, request: Asked, _: Any) -> None:
         """Gradio's pages ask how far an upload is; it is small."""
 
         async def done():
@@ -279,7 +202,7 @@ class Guard:
 
         await request.respond(StreamingResponse(done(), media_type="text/event-stream"))
 
-    async def _join(self, request: "_Asked", _: Any) -> None:
+    async def _join(self, request: Asked, _: Any) -> None:
         """An event of the page, of which only what is known is passed on."""
         self._count(request.visitor)
         given = await request.json()
@@ -319,7 +242,7 @@ class Guard:
             "meta": {"_type": "gradio.FileData"},
         }
 
-    async def _session(self, request: "_Asked", found: re.Match[str]) -> None:
+    async def _session(self, request: Asked, found: re.Match[str]) -> None:
         """A stream of what happens in a session, for the visitor whose it is."""
         named = found.groupdict().get("session")
         if named is None:
@@ -329,7 +252,7 @@ class Guard:
             request.scope["query_string"] = f"session_hash={session}".encode()
         await self._pass(request)
 
-    async def _ending(self, request: "_Asked", _: Any) -> None:
+    async def _ending(self, request: Asked, _: Any) -> None:
         """The end of an event, as the page asks for where it is closed."""
         given = await request.json()
         event, number = given.get("event_id"), given.get("fn_index")
@@ -343,7 +266,7 @@ class Guard:
             known |= {"session_hash": session, "fn_index": number}
         await self._pass(request, json.dumps(known).encode())
 
-    async def _pass(self, request: "_Asked", body: bytes = b"") -> None:
+    async def _pass(self, request: Asked, body: bytes = b"") -> None:
         """Hands the request to Gradio, with this body."""
         kept = [
             (key, value)
@@ -361,136 +284,5 @@ class Guard:
         await self.app(request.scope, request.replay(body), request.send)
 
 
-WRONG = "something went wrong; the log of the server says what"
-
-
-class _Asked:
-    """A request, and the way back, on which every answer gets the headers of this layer."""
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send):
-        self.scope, self._receive, self._send = scope, receive, send
-        self.path: str = scope["path"]
-        self.method: str = scope["method"]
-        self.visitor = ""
-        self._cookie = ""
-        self._begun = self._muted = False
-
-    def header(self, name: str) -> str:
-        values = [x for key, x in self.scope["headers"] if key == name.encode()]
-        return values[0].decode("latin-1") if len(values) == 1 else ""
-
-    def query(self, name: str) -> str:
-        return Request(self.scope).query_params.get(name, "")
-
-    def set_visitor(self, visitor: str) -> None:
-        """Makes the one who asks a visitor from now on."""
-        self.visitor = visitor
-        # Not "Strict": who comes by a link would get a new cookie, and lose what he had. What changes anything is a
-        # POST, which needs this page's Origin besides.
-        self._cookie = (
-            f"{visitors.COOKIE}={visitor}; Path=/; HttpOnly; SameSite=Lax; Max-Age=31536000"
-        )
-        if self.scope.get("scheme") == "https":
-            self._cookie += "; Secure"
-
-    def limited(self, most: int, sentence: str) -> Receive:
-        """What is received; Refused where that is more than `most` bytes, or does not come."""
-        length = self.header("content-length")
-        if length.isdigit() and int(length) > most:
-            raise Refused(413, sentence, connection="close")
-        left, end = most, time.monotonic() + PATIENCE
-
-        async def receive() -> Message:
-            nonlocal left
-            try:
-                message = await asyncio.wait_for(self._receive(), max(end - time.monotonic(), 0))
-            except TimeoutError:
-                late = "the request did not come within a minute"
-                raise Refused(408, late, connection="close") from None
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise Refused(413, sentence, connection="close")
-            return message
-
-        return receive
-
-    async def body(self, most: int, sentence: str) -> bytes:
-        """The whole body; Refused as by `limited`."""
-        receive, body, more = self.limited(most, sentence), bytearray(), True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        return bytes(body)
-
-    async def json(self) -> dict[str, Any]:
-        """The body as a JSON object."""
-        body = await self.body(JSON_BYTES, f"the request is larger than {JSON_BYTES:,} bytes")
-        try:
-            value = json.loads(body, parse_constant=_no_number)
-            # Halves of surrogate pairs are JSON, but no text.
-            json.dumps(value, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            raise Refused(400, "the request is not JSON") from None
-        if not isinstance(value, dict):
-            raise Refused(400, "the request is not a JSON object")
-        return value
-
-    def replay(self, body: bytes) -> Receive:
-        """What Gradio receives: the body, and then what the browser does."""
-        sent = False
-
-        async def receive() -> Message:
-            nonlocal sent
-            if sent:
-                return await self._receive()
-            sent = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return receive
-
-    async def respond(self, answer: Response) -> None:
-        """Answers here."""
-        if self._begun:  # too late; the stream ends
-            return
-        await answer(self.scope, self._receive, self.send)
-
-    async def send(self, message: Message) -> None:
-        """Passes an answer on; of one that reports a fault, only that there is one."""
-        if message["type"] == "http.response.start":
-            self._begun = True
-            status, headers = message["status"], dict(HEADERS)
-            theirs = [(k, x) for k, x in message["headers"] if k.lower().decode() not in HEADERS]
-            if status >= 500:
-                self._muted = True
-                # Gradio says so of a queue that is full.
-                status = 429 if status == 503 else status
-                theirs = [(b"content-type", b"text/plain; charset=utf-8")]
-            if self._cookie:
-                headers |= {"set-cookie": self._cookie, "cache-control": "no-store"}
-            ours = [(key.encode(), value.encode()) for key, value in headers.items()]
-            message = {**message, "status": status, "headers": theirs + ours}
-        elif self._muted:
-            if message.get("more_body"):
-                return
-            message = {"type": "http.response.body", "body": f"{WRONG}\n".encode()}
-        await self._send(message)
-
-
-def _check_origin(request: _Asked) -> None:
-    """Only this page may change anything: browsers say which page asks."""
-    origin, site = request.header("origin"), request.header("sec-fetch-site")
-    host = request.header("host")
-    foreign = origin and origin.lower().partition("://")[2] != host.lower()
-    if foreign or site not in ("", "same-origin", "none"):
-        raise Refused(403, "another page sent this; use the page of this server")
-
-
 def _json(value: Any) -> Response:
     return Response(json.dumps(value), media_type="application/json")
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from nada_jax import files
-from nada_jax.demo.jobs import DONE, Jobs
+from nada_jax.demo.job import DONE
+from nada_jax.demo.jobs import Jobs
 from nada_jax.demo.models import Models
 from nada_jax.demo.settings import Settings
 from nada_jax.errors import UserError

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from nada_jax.adaptation.settings import Settings
-from nada_jax.demo.jobs import Job
+from nada_jax.demo.job import Job
 from nada_jax.errors import UserError
 from nada_jax.runs import metrics, plots
 from nada_jax.weights.domains import PREFIX

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nada_jax.demo.jobs import Job
+from nada_jax.demo.job import Job
 from nada_jax.demo.portraits import BOX, FACE, MIDDLE
 from nada_jax.demo.visitors import COOKIE
 from nada_jax.weights.registry import ASSETS

@@ -11,7 +11,7 @@ from PIL import Image
 from nada_jax.demo import drawing, edits, figures, painting, portraits
 from nada_jax.demo.drawing import Mixing
 from nada_jax.demo.figures import Figure, Picture
-from nada_jax.demo.jobs import Cancelled
+from nada_jax.demo.job import Cancelled
 from nada_jax.demo.portraits import BOX, FACE, MIDDLE, NO_FACE, Cut, Memory
 from nada_jax.demo.tabs import controls
 from nada_jax.errors import UserError

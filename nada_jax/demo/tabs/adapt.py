@@ -9,7 +9,7 @@ import gradio as gr
 
 from nada_jax.demo import training, uploads
 from nada_jax.demo.follow import Panel
-from nada_jax.demo.jobs import Job
+from nada_jax.demo.job import Job
 from nada_jax.demo.site import Site
 from nada_jax.demo.training import OWN, Seen
 from nada_jax.demo.visitors import visitor

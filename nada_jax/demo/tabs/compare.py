@@ -8,7 +8,7 @@ import gradio as gr
 from nada_jax.demo import drawing, figures
 from nada_jax.demo.figures import Figure, Picture
 from nada_jax.demo.follow import Panel
-from nada_jax.demo.jobs import Job
+from nada_jax.demo.job import Job
 from nada_jax.demo.site import Site
 from nada_jax.demo.tabs import controls
 from nada_jax.demo.tabs.controls import SOURCE

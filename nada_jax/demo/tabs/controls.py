@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from nada_jax.demo import figures, portraits
-from nada_jax.demo.jobs import FAILED, Job
+from nada_jax.demo.job import FAILED, Job
 from nada_jax.demo.portraits import BOX, NO_FACE, PLACES, Cut
 from nada_jax.demo.site import Site
 from nada_jax.demo.visitors import visitor
@@ -205,9 +205,10 @@ class Portrait:
             )
         self.inputs = [self.image, self.place, x, y, side, self.method, self.steps]
         self.outputs = [self.place, self.group]
-        drawn = [self.image, self.place, x, y, side]
-        for event in (self.image.change, self.place.change, x.release, y.release, side.release):
-            event(_preview, drawn, [self.group, self.preview], **QUIET)
+        # Apart from the preview: events may end in another order than they began.
+        self.place.change(_offered, self.place, self.group, **QUIET)
+        for event in (self.image.change, x.release, y.release, side.release):
+            event(_preview, [self.image, x, y, side], self.preview, **QUIET)
 
     def read(self, who: str, *values: Any) -> "Request":
         """What a visitor asks for; UserError where something is missing."""
@@ -254,15 +255,20 @@ class Request(NamedTuple):
     steps: int
 
 
-def _preview(path: str | None, place: str, x: float, y: float, side: float) -> tuple[Any, str]:
-    """The box within the image, where it is asked for."""
-    if place != BOX or not path:
-        return gr.update(visible=place == BOX), ""
+def _offered(place: str) -> Any:
+    """The sliders of the box, where it is asked for."""
+    return gr.update(visible=place == BOX)
+
+
+def _preview(path: str | None, x: float, y: float, side: float) -> str:
+    """The box within the image."""
+    if not path:
+        return ""
     try:
-        pixels = portraits.outline(Path(path), Cut(place, x, y, side), PREVIEW)
+        pixels = portraits.outline(Path(path), Cut(BOX, x, y, side), PREVIEW)
     except UserError:  # the job will say so
-        return gr.update(visible=True), ""
-    return gr.update(visible=True), embedded(pixels, "The image, bright within the box")
+        return ""
+    return embedded(pixels, "The image, bright within the box")
 
 
 def embedded(pixels: np.ndarray, alt: str) -> str:

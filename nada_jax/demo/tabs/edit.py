@@ -10,7 +10,7 @@ import numpy as np
 from nada_jax.demo import drawing, edits, figures
 from nada_jax.demo.figures import Figure, Picture
 from nada_jax.demo.follow import Panel
-from nada_jax.demo.jobs import Job
+from nada_jax.demo.job import Job
 from nada_jax.demo.portraits import Memory
 from nada_jax.demo.site import Site
 from nada_jax.demo.tabs import controls
@@ -84,13 +84,17 @@ def build(site: Site) -> None:
         with gr.Column(scale=3):
             result = controls.result(EMPTY, "edit")
 
-    def reveal(subject: str, how: str) -> list[Any]:
-        shown = subject == SEED, subject == IMAGE, how == WORDS, how == SLIDERS
-        return [gr.update(visible=x) for x in shown]
-
-    groups = [of_seed, of_image, by_words, by_sliders]
-    for control in (subject, how):
-        control.change(reveal, [subject, how], groups, **QUIET)
+    # Each by itself: events may end in another order than they began.
+    for control, groups in (
+        (subject, {SEED: of_seed, IMAGE: of_image}),
+        (how, {WORDS: by_words, SLIDERS: by_sliders}),
+    ):
+        control.change(
+            lambda chosen, names=tuple(groups): [gr.update(visible=chosen == x) for x in names],
+            control,
+            list(groups.values()),
+            **QUIET,
+        )
     panel.connect(
         controls.block(),
         [subject, seed, truncation, how, text, l2, identity, steps, *strengths, *portrait.inputs],
