@@ -1,7 +1,7 @@
 """Draws given images in adapted domains: each is aligned, inverted, and drawn by every adapted generator.
 
-    python main.py --config=configs/nada_sketch.py && python main.py --config=configs/stylize.py
-    python main.py --config=configs/stylize.py --config.generators="('sketch','joker')" --config.strength=0.7
+    python main.py --config=configs/stylize.py                     # by presets that ship
+    python main.py --config=configs/stylize.py --config.generators="('preset:vampire','run:sketch')" --config.strength=0.7
     python main.py --config=configs/stylize.py:ffhq --config.images=photo.jpg --config.paste=True \\
         --config.generators="('runs/nada_sketch_ffhq/generator.safetensors','runs/nada_joker_ffhq/generator.safetensors')"
 
@@ -19,9 +19,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config = invert.get_config(variant)  # how images become latents; its fields are explained there
     config.task = "stylize"  # the module of nada_jax.tasks that runs this config
     config.latents = ""  # in place of images: latents, such as runs/invert/latents
-    # What draws: names of recipes that have been run (sketch, joker, zombie, golden_statue, robot), files of adapted
+    # What draws: presets, runs by name (run:NAME, or a recipe's name alone, such as sketch), files of adapted
     # generators, or style deltas (of the strategy style_space).
-    config.generators = ("sketch",)
+    config.generators = ("preset:sketch", "preset:joker", "preset:zombie")
     # 0 is the reconstruction, 1 the adapted generator; one number, or one for each.
     config.strength = (1.0,)
     config.paste = False  # also put what is drawn back into the whole photograph
