@@ -57,7 +57,7 @@ class Site:
                 domains.find(name)
             except UserError:  # a recipe that has not been run here
                 continue
-            offered[name.replace("_", " ")] = name
+            offered[_unlike(name.replace("_", " "), offered)] = name
         for job in reversed(self.jobs.of(visitor)):
             if job.tab == "adapt" and job.state == DONE:
                 offered[_unlike(job.title, offered)] = str(job.result.generator)

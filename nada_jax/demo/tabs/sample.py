@@ -22,7 +22,9 @@ def build(site: Site) -> None:
     layers = site.models.source().num_layers
     with gr.Row():
         with gr.Column(scale=2):
-            preset = controls.preset(site, "Preset", "The look to draw in.")
+            preset = controls.preset(
+                site, "Preset", "The look to draw in; its pictures choose it, too."
+            )
             seed = controls.seed(
                 "First seed",
                 0,
@@ -55,8 +57,9 @@ def build(site: Site) -> None:
             if pictures:
                 gallery = gr.Gallery(
                     pictures,
-                    label="Presets: choose one",
-                    columns=6,
+                    label="Presets",
+                    show_label=False,
+                    columns=5,
                     object_fit="cover",
                     height="auto",
                     allow_preview=False,

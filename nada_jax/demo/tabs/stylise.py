@@ -113,4 +113,5 @@ def start(
         whole = figures.pack(job, "stylised", list(shown.values()))
         return Result(figures.gallery(cards, whole=whole), before, after)
 
-    return site.jobs.submit(who, "stylise", "work", ", ".join(labels), work)
+    title = ", ".join(labels) if len(labels) <= 3 else f"{len(labels)} presets"
+    return site.jobs.submit(who, "stylise", "work", title, work)
