@@ -1,6 +1,7 @@
 """The page in a real browser: what visitors do, in one story on one server."""
 
 import importlib.util
+import inspect
 import os
 from pathlib import Path
 
@@ -58,12 +59,6 @@ def ann(open_page):
     return open_page()
 
 
-@pytest.fixture(autouse=True)
-def screenshot(request, ann, folder):
-    yield
-    ann.screenshot(path=folder / f"{request.node.name}.png")
-
-
 def press(tab, name):
     tab.click(f"#{name}-start")
 
@@ -83,7 +78,7 @@ def choose(tab, selector, label):
     tab.locator(selector).get_by_label(label, exact=True).check()
 
 
-def test_a_training_begins_and_sampling_goes_on(ann):
+def a_training_begins_and_sampling_goes_on(ann):
     open_tab(ann, "adapt")
     fill(ann, "#adapt-steps", 2)
     press(ann, "adapt")
@@ -98,33 +93,34 @@ def test_a_training_begins_and_sampling_goes_on(ann):
     assert shown.first.evaluate("image => image.naturalWidth") == 256
 
 
-def test_an_impossible_number_is_answered_beside_the_button(ann):
+def an_impossible_number_is_answered_beside_the_button(ann):
     fill(ann, "#sample-seed", -3)
     press(ann, "sample")
     status(ann, "sample", "First seed is -3; expected a whole number in 0..")
     assert ann.locator("#sample-result img").count() == 2  # what was there stays
 
 
-def test_an_edit_goes_on_when_the_page_is_reloaded_and_is_cancelled(ann, monkeypatch):
+def an_edit_goes_on_when_the_page_is_reloaded_and_is_cancelled(ann):
     def slow(job, *values, report=Job.report):
         report(job, *values)
         job.wait(0.1)
 
-    monkeypatch.setattr(Job, "report", slow)
-    open_tab(ann, "edit")
-    fill(ann, "#edit-steps", 1000)
-    press(ann, "edit")
-    status(ann, "edit", "step")
-    ann.reload()
-    open_tab(ann, "edit")
-    status(ann, "edit", "step")
-    ann.click("#edit-cancel")
-    status(ann, "edit", "cancelled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "report", slow)
+        open_tab(ann, "edit")
+        fill(ann, "#edit-steps", 1000)
+        press(ann, "edit")
+        status(ann, "edit", "step")
+        ann.reload()
+        open_tab(ann, "edit")
+        status(ann, "edit", "step")
+        ann.click("#edit-cancel")
+        status(ann, "edit", "cancelled")
     open_tab(ann, "sample")  # what had ended before is found again, too
     assert ann.locator("#sample-result img").count() == 2
 
 
-def test_an_edit_shows_before_and_after(ann):
+def an_edit_shows_before_and_after(ann):
     open_tab(ann, "edit")
     fill(ann, "#edit-steps", 2)
     ann.fill("#edit-text textarea, #edit-text input", "a person with <b>red</b> hair")
@@ -138,7 +134,7 @@ def test_an_edit_shows_before_and_after(ann):
     )
 
 
-def test_an_adaptation_joins_the_presets(ann):
+def an_adaptation_joins_the_presets(ann):
     open_tab(ann, "adapt")
     status(ann, "adapt", "done in")
     assert ann.locator("#adapt-grid img").count()
@@ -146,14 +142,14 @@ def test_an_adaptation_joins_the_presets(ann):
     ann.locator("#stylise-presets").get_by_label("pencil sketch").wait_for()
 
 
-def test_what_is_no_image_is_refused(ann, tmp_path):
+def what_is_no_image_is_refused(ann, tmp_path):
     path = tmp_path / "x.png"
     path.write_text("no image")
     ann.set_input_files("#stylise-image input[type=file]", path)
     ann.wait_for_selector(":text('it is no image')")
 
 
-def test_a_photograph_without_a_face_offers_the_box(ann, tmp_path):
+def a_photograph_without_a_face_offers_the_box(ann, tmp_path):
     path = tmp_path / "wall.png"
     Image.new("RGB", (96, 64), "grey").save(path)
     ann.reload()
@@ -169,7 +165,7 @@ def test_a_photograph_without_a_face_offers_the_box(ann, tmp_path):
     ann.wait_for_selector("#stylise-box img")
 
 
-def test_an_avatar_is_stylised(ann):
+def an_avatar_is_stylised(ann):
     ann.reload()
     open_tab(ann, "stylise")
     ann.set_input_files("#stylise-image input[type=file]", ASSETS / "avatars" / "avatar_03.png")
@@ -184,7 +180,7 @@ def test_an_avatar_is_stylised(ann):
     ann.wait_for_selector("#stylise-slider img")
 
 
-def test_visitors_do_not_see_each_other(ann, open_page, page):
+def visitors_do_not_see_each_other(ann, open_page, page):
     bob = open_page()
     theirs = ann.locator("#stylise-result img").first.get_attribute("src")
     assert ann.request.get(f"{page.url}/{theirs}").status == 200
@@ -195,3 +191,26 @@ def test_visitors_do_not_see_each_other(ann, open_page, page):
     (cookie,) = bob.context.cookies()
     assert (cookie["name"], cookie["httpOnly"]) == (COOKIE, True)
     bob.context.close()
+
+
+STEPS = (
+    a_training_begins_and_sampling_goes_on,
+    an_impossible_number_is_answered_beside_the_button,
+    an_edit_goes_on_when_the_page_is_reloaded_and_is_cancelled,
+    an_edit_shows_before_and_after,
+    an_adaptation_joins_the_presets,
+    what_is_no_image_is_refused,
+    a_photograph_without_a_face_offers_the_box,
+    an_avatar_is_stylised,
+    visitors_do_not_see_each_other,
+)
+
+
+def test_what_visitors_do(ann, open_page, page, folder, tmp_path):
+    """One test: each step begins where the one before it has ended."""
+    given = {"ann": ann, "open_page": open_page, "page": page, "tmp_path": tmp_path}
+    for step in STEPS:
+        try:
+            step(**{name: given[name] for name in inspect.signature(step).parameters})
+        finally:
+            ann.screenshot(path=folder / f"{step.__name__}.png")
