@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 32  # images at once; 2 to 8 for 1024 pixels
 
     config.generator = ConfigDict()
-    config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
+    config.generator.weights = "avatar64"  # a name ("preset:sketch", "run:sketch"), or a file
     config.clip = ConfigDict()
     config.clip.model = "avatar-p8"  # by which the direction is found: a name or a directory
     config.judge = "avatar-p16"  # by which it is measured; "": by the same

@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 8  # images drawn at once; 1 or 2 for 1024 pixels
 
     config.generator = ConfigDict()
-    config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
+    config.generator.weights = "avatar64"  # a name ("preset:sketch", "run:sketch"), or a file
     # Adapted from it, as of configs/stylize.py: preset:NAME, run:NAME, recipes that have been run, or files.
     config.generators = ()
     config.seeds = (0, 1, 2, 3)  # who is shown: the images that configs/sample.py draws of them

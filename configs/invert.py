@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 6  # images at once; 1 for 1024 pixels
 
     config.generator = ConfigDict()
-    config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
+    config.generator.weights = "avatar64"  # a name ("preset:sketch", "run:sketch"), or a file
     config.encoder = ConfigDict()
     config.encoder.weights = "encoder-avatar64"  # for method and start "encoder": a name or a file
     config.encoder.steps = 5  # of encoders that refine their answer (ReStyle)

@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.overwrite = False  # delete an earlier run in the workdir and start anew
 
     config.generator = ConfigDict()
-    config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official file
+    config.generator.weights = "avatar64"  # a name ("preset:sketch", "run:sketch"), or a file
     config.generator.mixing = 0.5  # share of images that mix the styles of two latents
     config.generator.truncation = (0.5, 1.0)  # each image has one in this range
 

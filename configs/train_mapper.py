@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.overwrite = False  # delete an earlier run in the workdir and start anew
 
     config.generator = ConfigDict()
-    config.generator.weights = "avatar64"  # a name, a .safetensors file, or an official .pt file
+    config.generator.weights = "avatar64"  # a name ("preset:sketch", "run:sketch"), or a file
     config.clip = ConfigDict()
     config.clip.models = ("avatar-p8",)  # names, directories or hub names
     config.clip.weights = (1.0,)  # one for each model
