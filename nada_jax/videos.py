@@ -18,7 +18,7 @@ from nada_jax.errors import UserError
 
 MOST_FRAMES = 20_000  # eleven minutes at 30 frames per second
 LARGEST_SIDE = 8192  # pixels that players decode; H.264 itself ends at twice as many
-FASTEST = 120  # frames per second that any screen shows
+SLOWEST, FASTEST = 0.1, 120  # frames per second: slower ones are slides, which players count badly
 # A GIF counts time in 1/100 s, and browsers show frames of less than two of them far slower than they should.
 FASTEST_GIF = 50
 # x264's scale of quality, from 0, without loss, to 51. At 18 the loss is not seen.
@@ -54,10 +54,8 @@ def check(
         raise UserError(
             f"there would be {frames:,} frames at {field}.fps={fps:g}; expected 1 to {MOST_FRAMES:,}"
         )
-    if not 0 < fps <= row.fastest:
-        raise UserError(
-            f"{field}.fps is {fps:g}; expected above 0 and at most {row.fastest} for {format}"
-        )
+    if not SLOWEST <= fps <= row.fastest:
+        raise UserError(f"{field}.fps is {fps:g}; expected {SLOWEST} to {row.fastest} for {format}")
     if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE):
         raise UserError(
             f"frames would have {width:,} x {height:,} pixels; expected at most {LARGEST_SIDE:,} each way, as fewer "

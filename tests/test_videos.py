@@ -125,7 +125,8 @@ def test_an_ffmpeg_that_fails_or_is_missing_is_named(frames, tmp_path, monkeypat
         (("webm", 10, 30.0, (64, 64)), "video.format is 'webm'; expected one of mp4, gif, frames"),
         (("gif", 0, 30.0, (64, 64)), "there would be 0 frames at video.fps=30; expected 1 to 20,0"),
         (("gif", 20_001, 30.0, (64, 64)), "there would be 20,001 frames"),
-        (("gif", 10, 60.0, (64, 64)), "video.fps is 60; expected above 0 and at most 50 for gif"),
+        (("gif", 10, 60.0, (64, 64)), "video.fps is 60; expected 0.1 to 50 for gif"),
+        (("mp4", 10, 1e-6, (64, 64)), "video.fps is 1e-06; expected 0.1 to 120 for mp4"),
         (("frames", 10, 30.0, (64, 9000)), "frames would have 9,000 x 64 pixels; expected at most"),
         (
             ("gif", 900, 30.0, (512, 512)),

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+import math
 import re
 import time
 from collections.abc import Collection
@@ -108,7 +109,7 @@ class Asked:
         """The body as a JSON object."""
         body = await self.body(JSON_BYTES, f"the request is larger than {JSON_BYTES:,} bytes")
         try:
-            value = json.loads(body, parse_constant=_no_number)
+            value = json.loads(body, parse_constant=_no_number, parse_float=_number)
             # Halves of surrogate pairs are JSON, but no text.
             json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
@@ -184,6 +185,13 @@ def check_origin(request: Asked) -> None:
     foreign = origin and origin.lower().partition("://")[2] != host.lower()
     if foreign or site not in ("", "same-origin", "none"):
         raise Refused(403, "another page sent this; use the page of this server")
+
+
+def _number(digits: str) -> float:
+    """A number that has not become infinite, as 1e999 does."""
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits} is too large")
+    return number
 
 
 def _no_number(name: str) -> None:

@@ -94,7 +94,7 @@ class Panel:
                 "Cancel", interactive=False, min_width=120, elem_id=f"{tab}-cancel"
             )
         # Not gr.HTML, whose templates are evaluated as code, which the guard's policy forbids.
-        self.status = gr.Markdown("", elem_id=f"{tab}-status", container=False)
+        self.status = gr.Markdown("", elem_id=f"{tab}-status", container=False, latex_delimiters=[])
 
     def connect(
         self,

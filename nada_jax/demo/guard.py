@@ -271,9 +271,9 @@ class Guard:
         kept = [
             (key, value)
             for key, value in request.scope["headers"]
-            # By the first, Gradio would believe any name of the server; the others are those of the body that was read.
-            if key not in (b"x-forwarded-host", b"content-length", b"content-type")
-            and key != b"transfer-encoding"
+            # By the first two, Gradio would believe any name of the server; the others are those of the body that was read.
+            if key not in (b"x-forwarded-host", b"x-gradio-server", b"content-length")
+            and key not in (b"content-type", b"transfer-encoding")
         ]
         if body:
             kept += [

@@ -177,8 +177,11 @@ class Memory:
 
 
 def digest(path: Path) -> str:
-    """Of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of an upload's content; UserError where it was deleted while its job waited."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError("the image is gone from the server; upload it again") from error
 
 
 def stylise(

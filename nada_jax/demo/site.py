@@ -10,6 +10,9 @@ from nada_jax.demo.settings import Settings
 from nada_jax.errors import UserError
 from nada_jax.weights import domains, presets
 
+SOURCE = "the source itself"  # among generators to choose from
+# Labels of images that no preset draws; no preset of a visitor may be called so.
+RESERVED = (SOURCE, "reconstruction", "the image")
 RESULTS = "results"  # within the workdir: a folder of each visitor
 
 
@@ -31,6 +34,10 @@ class Site:
         self.results = self.workdir / RESULTS
         self.results.mkdir(parents=True, exist_ok=True)
         self.models = Models(settings.generator.weights, settings.precision)
+        known = presets.names()
+        for name in demo.presets:  # the user's, who would miss one that is spelled otherwise
+            if name not in known:
+                domains.find(name, "demo.presets")
         self.jobs = Jobs(
             self.results,
             each=demo.jobs,
@@ -76,9 +83,9 @@ class Site:
 
 
 def _unlike(label: str, taken: dict[str, str]) -> str:
-    """A label that none of the others has."""
+    """A label that none of the others has, nor the images beside those of presets."""
     number, chosen = 1, label
-    while chosen in taken:
+    while chosen in taken or chosen in RESERVED:
         number += 1
         chosen = f"{label} ({number})"
     return chosen

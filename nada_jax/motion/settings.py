@@ -15,6 +15,7 @@ EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 KINDS = ("walk", "domains", "grid", "edit")
 SPACES = ("w", "z")
+LONGEST = 3600  # seconds of one way
 FINITE = Rule(
     lambda x: len(x) > 1 and bool(np.isfinite(x).all()),
     "at least two finite numbers, as (0.0, 4.0)",
@@ -27,6 +28,10 @@ class Timing(Section, name="motion"):
     seconds: Positive
     easing: Annotated[str, one_of(EASINGS)]
     loop: bool
+
+    def check(self) -> None:
+        """Longer ways would have more frames than can be counted."""
+        self.need(self.seconds <= LONGEST, "seconds", f"at most {LONGEST:,} seconds")
 
 
 class Motion(Timing, name="motion"):

@@ -83,15 +83,21 @@ def find_file(weights: str | os.PathLike, field: str) -> Path | None:
             return find(name).file
         except UserError as error:
             raise UserError(f"{field}={said!r}: {error}") from error
-    if re.fullmatch(r"[\w.-]*\w[\w.-]*", name) and ".." not in name:  # the name of one folder
+    if _is_folder(name):
         for folder in (name, PREFIX + name):
             if (file := RUNS / folder / GENERATOR).is_file():
                 return file
-    there = sorted(file.parent.name.removeprefix(PREFIX) for file in RUNS.glob(f"*/{GENERATOR}"))
+    found = (x.parent.name for x in RUNS.glob(f"*/{GENERATOR}") if x.is_file())
+    there = sorted(x.removeprefix(PREFIX) for x in found if _is_folder(x))
     listed = f"one of {', '.join(there)}" if there else "the name of one, and none is there yet"
     raise UserError(
         f"{field}={said!r} is no workdir in {RUNS}/ with {GENERATOR}, which an adaptation leaves; expected {listed}"
     )
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a name is that of one folder, and nothing that leads elsewhere."""
+    return re.fullmatch(r"[\w.-]*\w[\w.-]*", name) is not None and ".." not in name
 
 
 def _read(file: Path) -> Preset:

@@ -7,6 +7,7 @@ import pytest
 
 from nada_jax.demo import training
 from nada_jax.demo.follow import status
+from nada_jax.demo.site import Site
 from nada_jax.demo.tabs import adapt
 from nada_jax.errors import UserError
 
@@ -100,6 +101,18 @@ def test_a_run_becomes_a_preset_of_its_visitor(site, png, tmp_path):
     assert job.state == "done" and job.title == "like an image"
     fields = (job.directory / "run" / "fields.json").read_text()
     assert f"{job.directory}/targets" in fields and "an_ink_drawing.safetensors" in fields
+
+
+def test_a_preset_is_not_called_like_an_image_beside_it(site):
+    job = ended(
+        adapt.start(site, ANN, "sketch", adapt.SOURCE, None, *chosen(site, target=adapt.SOURCE))
+    )
+    assert site.choose(ANN, f"{adapt.SOURCE} (2)") == str(job.result.generator)
+
+
+def test_a_preset_that_is_not_there_is_named_at_the_start(demo_settings, tmp_path):
+    with pytest.raises(UserError, match="demo.presets has 'skech'"):
+        Site(demo_settings({"demo.presets": ("sketch", "skech")}), tmp_path)
 
 
 @pytest.mark.parametrize(

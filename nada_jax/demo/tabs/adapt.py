@@ -10,7 +10,7 @@ import gradio as gr
 from nada_jax.demo import training, uploads
 from nada_jax.demo.follow import Panel
 from nada_jax.demo.job import Job
-from nada_jax.demo.site import Site
+from nada_jax.demo.site import SOURCE, Site
 from nada_jax.demo.training import OWN, Seen
 from nada_jax.demo.visitors import visitor
 from nada_jax.errors import UserError
@@ -19,7 +19,6 @@ from nada_jax.weights import domains
 MOST_STEPS = 1000
 LONGEST = 200  # characters of a text, more than the CLIPs read
 STRATEGIES = ("none", "phase", "late", "adaptive", "low_rank")
-SOURCE = "the source itself"  # of the generators to begin with
 # Fields of a recipe that have a control, in the order of the controls.
 FIELDS = (
     "text.source", "text.target", "steps", "optimizer.lr", "loss.angle", "loss.global_", "loss.l2", "freeze.strategy",

@@ -9,9 +9,8 @@ from nada_jax.demo import drawing, figures
 from nada_jax.demo.figures import Figure, Picture
 from nada_jax.demo.follow import Panel
 from nada_jax.demo.job import Job
-from nada_jax.demo.site import Site
+from nada_jax.demo.site import SOURCE, Site
 from nada_jax.demo.tabs import controls
-from nada_jax.demo.tabs.controls import SOURCE
 from nada_jax.errors import UserError
 
 EMPTY = "Press Compare: one seed is drawn by the source and by every preset."

@@ -13,7 +13,7 @@ from PIL import Image
 from nada_jax.demo import figures, portraits
 from nada_jax.demo.job import FAILED, Job
 from nada_jax.demo.portraits import BOX, NO_FACE, PLACES, Cut
-from nada_jax.demo.site import Site
+from nada_jax.demo.site import SOURCE, Site
 from nada_jax.demo.visitors import visitor
 from nada_jax.errors import UserError
 from nada_jax.portraits.subjects import Subject
@@ -21,7 +21,6 @@ from nada_jax.settings import SEEDS
 from nada_jax.weights.registry import ASSETS
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-SOURCE = "the source itself"  # of the generators to choose from
 PREVIEW = 240  # pixels of the image in which the box is shown
 TRUNCATIONS = 0.0, 1.2
 
@@ -34,7 +33,9 @@ def block() -> gr.Blocks:
 def result(sentence: str, tab: str) -> gr.Markdown:
     """Where the results of a tab are shown, as HTML of `figures`; a sentence where there are none yet."""
     # Not gr.HTML, whose templates are evaluated as code, which the guard's policy forbids.
-    return gr.Markdown(figures.empty(sentence), elem_id=f"{tab}-result", container=False)
+    return gr.Markdown(
+        figures.empty(sentence), elem_id=f"{tab}-result", container=False, latex_delimiters=[]
+    )
 
 
 # -- Numbers -------------------------------------------------------------------------------------------

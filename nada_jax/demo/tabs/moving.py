@@ -11,9 +11,8 @@ from nada_jax.demo import figures
 from nada_jax.demo.figures import Figure, Picture
 from nada_jax.demo.follow import Panel
 from nada_jax.demo.job import Job
-from nada_jax.demo.site import Site
+from nada_jax.demo.site import SOURCE, Site
 from nada_jax.demo.tabs import controls
-from nada_jax.demo.tabs.controls import SOURCE
 from nada_jax.errors import UserError
 from nada_jax.models.stylegan2 import Generator
 from nada_jax.motion import drawing, scenes

@@ -9,9 +9,9 @@ from nada_jax.demo.drawing import Mixing
 from nada_jax.demo.figures import Figure, Picture
 from nada_jax.demo.follow import Panel
 from nada_jax.demo.job import Job
-from nada_jax.demo.site import Site
+from nada_jax.demo.site import SOURCE, Site
 from nada_jax.demo.tabs import controls
-from nada_jax.demo.tabs.controls import QUIET, SOURCE
+from nada_jax.demo.tabs.controls import QUIET
 
 MOST = 16  # images of one job
 EMPTY = "Choose a preset and press Sample: each seed is drawn by the source and by the preset."
