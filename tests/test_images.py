@@ -177,12 +177,10 @@ def test_images_that_are_not_finite_are_never_written(tmp_path):
 )
 def test_white_is_white_and_black_is_black_in_every_mode(mode, tmp_path):
     image = Image.fromarray(ramp(1, np.uint8) * 255).convert("RGB").convert(mode)
-    image.save(tmp_path / "a.tif") if mode != "PA" else image.convert("RGBA").save(
-        tmp_path / "a.tif"
-    )
-    assert images.read(tmp_path / "a.tif", 8)[..., 1] == pytest.approx(
-        2 * np.round(RAMP) - 1, abs=0.02
-    )
+    # Pillow 12 cannot read the YCbCr that it writes into TIFF, and no version writes PA.
+    path = tmp_path / ("a.jpg" if mode == "YCbCr" else "a.tif")
+    (image.convert("RGBA") if mode == "PA" else image).save(path)
+    assert images.read(path, 8)[..., 1] == pytest.approx(2 * np.round(RAMP) - 1, abs=0.02)
 
 
 @pytest.mark.parametrize(("name", "mode"), [("a.jpg", "RGB"), ("a.png", "RGB"), ("a.png", "P")])
@@ -225,7 +223,7 @@ def test_what_is_no_image_is_said_in_a_sentence_with_its_name(tmp_path, monkeypa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
     for name, said in {
         "empty.png": "it is empty", "a.heic": "it is HEIC, as phones write it, which is not read: save or export it in another",
-        "half.tif": "image file is truncated", "big.png": "it has more than 800 pixels",
+        "half.tif": "(image file is truncated|it is damaged)", "big.png": "it has more than 800 pixels",
         "gone.png": "No such file",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=f"{name}: {said}"):

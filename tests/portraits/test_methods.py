@@ -7,12 +7,11 @@ import pytest
 
 from configs import edit as configs
 from nada_jax.errors import UserError
-from nada_jax.latents import codes, directions, statistics
+from nada_jax.latents import codes, directions, seeds, statistics
 from nada_jax.latents.codes import Codes
 from nada_jax.latents.directions import Direction, DirectionArchitecture
 from nada_jax.latents.statistics import Statistics, StatisticsArchitecture
 from nada_jax.models.mapper import Mapper, MapperArchitecture
-from nada_jax.portraits import subjects
 from nada_jax.tasks import edit
 from nada_jax.weights import native
 
@@ -57,7 +56,7 @@ def row(workdir):
 
 def start(generator):
     """The latent of seed 1."""
-    return Codes(ws=subjects._latent(generator, np.uint32(1), 0.7))
+    return Codes(ws=generator.broadcast(seeds.latents(generator, np.asarray([1], np.uint32), 0.7)))
 
 
 def assert_drawn(path, expected, generator):
