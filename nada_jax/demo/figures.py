@@ -26,10 +26,11 @@ CSS = """
   font-size: 0.8rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 .nada-figures a, .nada-all a { color: var(--link-text-color, #2563eb); text-decoration: underline; }
 .nada-all { margin: 10px 0 0; }
-#sample-presets, #sample-presets .grid-wrap, #sample-presets .gallery-container { height: auto !important;
+.nada-thumbnails, .nada-thumbnails .grid-wrap, .nada-thumbnails .gallery-container { height: auto !important;
   min-height: 0 !important; }
 #sample-presets .caption-label { font-size: 0.75rem; padding: 2px 4px; }
 #sample-presets img { object-position: left; }
+.nada-thumbnails .grid-container { grid-auto-rows: auto; }
 @media (max-width: 640px) { #sample-presets .grid-container { grid-template-columns: repeat(3, 1fr) !important; } }
 .nada-empty { padding: 32px 16px; text-align: center; color: var(--body-text-color-subdued);
   border: 1px dashed var(--border-color-primary); border-radius: 8px; margin: 0; }

@@ -55,17 +55,8 @@ def build(site: Site) -> None:
         with gr.Column(scale=3):
             pictures = _pictures(site)
             if pictures:
-                gallery = gr.Gallery(
-                    pictures,
-                    label="Presets",
-                    show_label=False,
-                    columns=5,
-                    object_fit="cover",
-                    height="auto",
-                    allow_preview=False,
-                    interactive=False,
-                    buttons=[],
-                    elem_id="sample-presets",
+                gallery = controls.thumbnails(
+                    pictures, 5, label="Presets", elem_id="sample-presets"
                 )
                 labels = [label for _, label in pictures]
 
