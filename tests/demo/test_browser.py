@@ -89,7 +89,7 @@ def a_training_begins_and_sampling_goes_on(ann):
     ann.wait_for_selector("#sample-result img")
     shown = ann.locator("#sample-result img")
     assert shown.count() == 2
-    assert shown.first.get_attribute("alt") == "Seed 0, the source itself"
+    assert shown.first.get_attribute("alt") == "Seed 22, the source itself"
     assert shown.first.evaluate("image => image.naturalWidth") == 256
 
 
@@ -172,7 +172,7 @@ def a_photograph_without_a_face_offers_the_box(ann, tmp_path):
     ann.set_input_files("#stylise-image input[type=file]", path)
     ann.wait_for_selector("#stylise-image img")
     choose(ann, "#stylise-place", FACE)
-    choose(ann, "#stylise-presets", "pencil sketch")
+    choose(ann, "#stylise-presets", "pencil sketch (yours)")
     press(ann, "stylise")
     status(ann, "stylise", "no face is found")
     ann.wait_for_selector("#stylise-box", state="visible")
@@ -185,7 +185,7 @@ def an_avatar_is_stylised(ann):
     open_tab(ann, "stylise")
     ann.set_input_files("#stylise-image input[type=file]", ASSETS / "avatars" / "avatar_03.png")
     ann.wait_for_selector("#stylise-image img")
-    choose(ann, "#stylise-presets", "pencil sketch")
+    choose(ann, "#stylise-presets", "pencil sketch (yours)")
     choose(ann, "#stylise-place", MIDDLE)
     ann.get_by_role("button", name="How its latents are found").locator("visible=true").click()
     fill(ann, "#stylise-search-steps", 2)

@@ -24,6 +24,7 @@ QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 SOURCE = "the source itself"  # of the generators to choose from
 PREVIEW = 240  # pixels of the image in which the box is shown
 TRUNCATIONS = 0.0, 1.2
+SEED = 3  # a clean face of the generator that ships, as those that follow it
 
 
 def block() -> gr.Blocks:
@@ -40,7 +41,7 @@ def result(sentence: str, tab: str) -> gr.Markdown:
 # -- Numbers -------------------------------------------------------------------------------------------
 
 
-def seed(label: str = "Seed", value: int = 0, info: str = "", **named: Any) -> gr.Number:
+def seed(label: str = "Seed", value: int = SEED, info: str = "", **named: Any) -> gr.Number:
     """A field for a seed."""
     info = info or "A whole number; each is another person, always the same."
     return gr.Number(value, precision=0, label=label, info=info, **named)
@@ -191,7 +192,8 @@ class Portrait:
             PLACES,
             value=portraits.place_of(settings),
             label="Where the face is",
-            info="Photographs need the face found; portraits that fill the image do not.",
+            info="Photographs need the face found; portraits that fill the image do not. "
+            "The middle and the box are taken as they are, face or not.",
             elem_id=f"{tab}-place",
         )
         with gr.Column(visible=False, elem_id=f"{tab}-box") as self.group:

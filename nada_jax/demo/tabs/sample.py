@@ -13,6 +13,7 @@ from nada_jax.demo.site import Site
 from nada_jax.demo.tabs import controls
 from nada_jax.demo.tabs.controls import QUIET, SOURCE
 
+FIRST = 22  # six clean faces in a row, of the generator that ships
 MOST = 16  # images of one job
 EMPTY = "Choose a preset and press Sample: each seed is drawn by the source and by the preset."
 
@@ -27,7 +28,7 @@ def build(site: Site) -> None:
             )
             seed = controls.seed(
                 "First seed",
-                0,
+                FIRST,
                 "Each seed is another person; they count up.",
                 elem_id="sample-seed",
             )
