@@ -26,10 +26,12 @@ CSS = """
   font-size: 0.8rem; color: var(--body-text-color); overflow-wrap: anywhere; }
 .nada-figures a, .nada-all a { color: var(--link-text-color, #2563eb); text-decoration: underline; }
 .nada-all { margin: 10px 0 0; }
-#sample-presets, #sample-presets .grid-wrap, #sample-presets .gallery-container { height: auto !important;
+.nada-thumbnails, .nada-thumbnails .grid-wrap, .nada-thumbnails .gallery-container { height: auto !important;
   min-height: 0 !important; }
 #sample-presets .caption-label { font-size: 0.75rem; padding: 2px 4px; }
 #sample-presets img { object-position: left; }
+.nada-thumbnails .grid-container { grid-auto-rows: auto; }
+[id$="-examples"] .grid-container { grid-template-columns: repeat(auto-fill, minmax(56px, 1fr)) !important; }
 @media (max-width: 640px) { #sample-presets .grid-container { grid-template-columns: repeat(3, 1fr) !important; } }
 .nada-empty { padding: 32px 16px; text-align: center; color: var(--body-text-color-subdued);
   border: 1px dashed var(--border-color-primary); border-radius: 8px; margin: 0; }
@@ -49,7 +51,7 @@ class Picture(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """One or two pictures and the words below; the last one is that which is saved."""
+    """One or two pictures and the words below, with a link that saves each picture."""
 
     pictures: Sequence[Picture]
     caption: str
@@ -102,8 +104,12 @@ def _card(figure: Figure) -> str:
     if len(figure.pictures) > 1:
         shown = f'<div class="pair">{shown}</div>'
     caption = html.escape(figure.caption)
-    saved = _link(figure.pictures[-1].path, "Save", f"Save {figure.caption}")
-    return f"<figure>{shown}<figcaption><span>{caption}</span>{saved}</figcaption></figure>"
+    words = ("Save left", "Save right") if len(figure.pictures) > 1 else ("Save",)
+    saved = " ".join(
+        _link(picture.path, word, f"{word}: {picture.alt}")
+        for word, picture in zip(words, figure.pictures, strict=True)
+    )
+    return f"<figure>{shown}<figcaption><span>{caption}</span><span>{saved}</span></figcaption></figure>"
 
 
 def _shown(picture: Picture) -> str:

@@ -38,6 +38,10 @@ CSS = """
 .dark .gradio-container, .dark.gradio-container { --block-info-text-color: var(--neutral-300);
   --body-text-color-subdued: var(--neutral-300); --checkbox-border-color: var(--neutral-400); }
 """
+# On a phone all tabs fit in one row.
+CSS += """
+@media (max-width: 640px) { .tab-container button { padding: 0 5px !important; font-size: 0.8rem !important; } }
+"""
 CSS += figures.CSS
 
 

@@ -52,7 +52,7 @@ class Site:
 
         Returns:
           Text for people -> what `Models.domain` and `domains.find` take: those of `demo.presets`, or all that ship
-          and have been run here; then the visitor's own, the newest first.
+          and have been run here, marked "(run)"; then the visitor's own, the newest first, marked "(yours)".
         """
         demo, offered = self.settings.demo, {}
         for preset in presets.shipped():
@@ -64,10 +64,10 @@ class Site:
                 domains.find(name)
             except UserError:  # a recipe that has not been run here
                 continue
-            offered[_unlike(name.replace("_", " "), offered)] = name
+            offered[_unlike(f"{name.replace('_', ' ')} (run)", offered)] = name
         for job in reversed(self.jobs.of(visitor)):
             if job.tab == "adapt" and job.state == DONE:
-                offered[_unlike(job.title, offered)] = str(job.result.generator)
+                offered[_unlike(f"{job.title} (yours)", offered)] = str(job.result.generator)
         return offered
 
     def pictures(self) -> dict[str, Path]:

@@ -87,8 +87,8 @@ def test_a_run_becomes_a_preset_of_its_visitor(site, png, tmp_path):
     assert grid.endswith("step_000003.png") and loss.endswith("loss_000003.png") and file["visible"]
     assert job.result.generator.name == "an_ink_drawing.safetensors"
     assert not (job.directory / "run" / "checkpoints").exists()
-    assert site.presets(ANN)["an ink drawing"] == str(job.result.generator)
-    assert "an ink drawing" not in site.presets("b" * 32)
+    assert site.presets(ANN)["an ink drawing (yours)"] == str(job.result.generator)
+    assert "an ink drawing (yours)" not in site.presets("b" * 32)
     assert site.choose(ANN, "an ink drawing") and site.models.domain(str(job.result.generator))
     with pytest.raises(UserError, match="not among the presets"):
         site.choose("b" * 32, "an ink drawing")

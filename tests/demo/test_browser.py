@@ -89,7 +89,7 @@ def a_training_begins_and_sampling_goes_on(ann):
     ann.wait_for_selector("#sample-result img")
     shown = ann.locator("#sample-result img")
     assert shown.count() == 2
-    assert shown.first.get_attribute("alt") == "Seed 0, the source itself"
+    assert shown.first.get_attribute("alt") == "Seed 22, the source itself"
     assert shown.first.evaluate("image => image.naturalWidth") == 256
 
 
@@ -142,6 +142,21 @@ def an_adaptation_joins_the_presets(ann):
     ann.locator("#stylise-presets").get_by_label("pencil sketch").wait_for()
 
 
+def the_examples_are_there_in_every_order_of_tabs(ann):
+    for tab, names in (
+        ("stylise", ["stylise"]),
+        ("transfer", ["transfer-content", "transfer-style"]),
+        ("edit", ["edit"]),
+        ("stylise", ["stylise"]),
+    ):
+        open_tab(ann, tab)
+        if tab == "edit":
+            choose(ann, "#edit-subject", "an image")
+        for name in names:
+            ann.wait_for_selector(f"#{name}-examples img", state="visible")
+            assert ann.locator(f"#{name}-examples img").count() > 4
+
+
 def what_is_no_image_is_refused(ann, tmp_path):
     path = tmp_path / "x.png"
     path.write_text("no image")
@@ -157,7 +172,7 @@ def a_photograph_without_a_face_offers_the_box(ann, tmp_path):
     ann.set_input_files("#stylise-image input[type=file]", path)
     ann.wait_for_selector("#stylise-image img")
     choose(ann, "#stylise-place", FACE)
-    choose(ann, "#stylise-presets", "pencil sketch")
+    choose(ann, "#stylise-presets", "pencil sketch (yours)")
     press(ann, "stylise")
     status(ann, "stylise", "no face is found")
     ann.wait_for_selector("#stylise-box", state="visible")
@@ -170,14 +185,15 @@ def an_avatar_is_stylised(ann):
     open_tab(ann, "stylise")
     ann.set_input_files("#stylise-image input[type=file]", ASSETS / "avatars" / "avatar_03.png")
     ann.wait_for_selector("#stylise-image img")
-    choose(ann, "#stylise-presets", "pencil sketch")
+    choose(ann, "#stylise-presets", "pencil sketch (yours)")
     choose(ann, "#stylise-place", MIDDLE)
     ann.get_by_role("button", name="How its latents are found").locator("visible=true").click()
-    fill(ann, "#stylise-steps", 2)
+    fill(ann, "#stylise-search-steps", 2)
     press(ann, "stylise")
     ann.wait_for_selector("#stylise-result img")
     assert ann.locator("#stylise-result figure").count() == 3
     ann.wait_for_selector("#stylise-slider img")
+    ann.wait_for_selector("#stylise-which label")  # at once, on a first visit
 
 
 def visitors_do_not_see_each_other(ann, open_page, page):
@@ -199,6 +215,7 @@ STEPS = (
     an_edit_goes_on_when_the_page_is_reloaded_and_is_cancelled,
     an_edit_shows_before_and_after,
     an_adaptation_joins_the_presets,
+    the_examples_are_there_in_every_order_of_tabs,
     what_is_no_image_is_refused,
     a_photograph_without_a_face_offers_the_box,
     an_avatar_is_stylised,

@@ -22,7 +22,10 @@ def build(site: Site) -> None:
         with gr.Column(scale=2):
             seed, truncation = controls.seed(), controls.truncation()
             presets = controls.presets(
-                site, "compare", "All of them, unless you take some away.", 99
+                site,
+                "compare",
+                "Those that the page began with are ticked; tick what was adapted since.",
+                99,
             )
             panel = Panel(site, "compare", "Compare")
         with gr.Column(scale=3):

@@ -23,6 +23,7 @@ from nada_jax.weights.registry import ASSETS
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 PREVIEW = 240  # pixels of the image in which the box is shown
 TRUNCATIONS = 0.0, 1.2
+SEED = 3  # a clean face of the generator that ships, as those that follow it
 
 
 def block() -> gr.Blocks:
@@ -41,7 +42,7 @@ def result(sentence: str, tab: str) -> gr.Markdown:
 # -- Numbers -------------------------------------------------------------------------------------------
 
 
-def seed(label: str = "Seed", value: int = 0, info: str = "", **named: Any) -> gr.Number:
+def seed(label: str = "Seed", value: int = SEED, info: str = "", **named: Any) -> gr.Number:
     """A field for a seed."""
     info = info or "A whole number; each is another person, always the same."
     return gr.Number(value, precision=0, label=label, info=info, **named)
@@ -147,16 +148,33 @@ def image(label: str, examples: Path, tab: str) -> gr.Image:
         elem_id=f"{tab}-image",
     )
     paths = [str(path) for path in sorted(examples.iterdir())]
-    # Not gr.Examples, which asks by a way past the queue that the guard closes.
-    shown = gr.Dataset(
-        components=[made],
-        samples=[[path] for path in paths],
-        label="Or one of these",
-        type="index",
-        elem_id=f"{tab}-examples",
-    )
-    shown.click(lambda number: paths[number], shown, made, **QUIET)
+    gr.Markdown("Or one of these:", container=False)
+    # Not gr.Examples, which asks by a way past the queue that the guard closes; nor gr.Dataset, which shows nothing
+    # where another one was mounted before it.
+    shown = thumbnails(paths, len(paths), label="Examples", elem_id=f"{tab}-examples")
+
+    def choose(event: gr.SelectData) -> tuple[str, Any]:
+        # Nothing stays selected, so that the same one can be taken again.
+        return paths[event.index], gr.update(selected_index=None)
+
+    shown.select(choose, None, [made, shown], **QUIET)
     return made
+
+
+def thumbnails(pictures: Sequence[Any], columns: int, **named: Any) -> gr.Gallery:
+    """Small pictures to choose from by its `select`; `named` is what else gr.Gallery takes."""
+    return gr.Gallery(
+        pictures,
+        show_label=False,
+        columns=columns,
+        object_fit="cover",
+        height="auto",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_classes="nada-thumbnails",
+        **named,
+    )
 
 
 class Portrait:
@@ -175,7 +193,8 @@ class Portrait:
             PLACES,
             value=portraits.place_of(settings),
             label="Where the face is",
-            info="Photographs need the face found; portraits that fill the image do not.",
+            info="Photographs need the face found; portraits that fill the image do not. "
+            "The middle and the box are taken as they are, face or not.",
             elem_id=f"{tab}-place",
         )
         with gr.Column(visible=False, elem_id=f"{tab}-box") as self.group:
@@ -202,7 +221,7 @@ class Portrait:
                 step=1,
                 label="Steps",
                 info="Of the search for the latents; the encoder needs none.",
-                elem_id=f"{tab}-steps",
+                elem_id=f"{tab}-search-steps",
             )
         self.inputs = [self.image, self.place, x, y, side, self.method, self.steps]
         self.outputs = [self.place, self.group]

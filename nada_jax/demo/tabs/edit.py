@@ -22,6 +22,7 @@ from nada_jax.portraits.subjects import Subject
 from nada_jax.runs.items import Item
 from nada_jax.weights import loading
 
+NUMBER = 30  # a clean face with black hair, on which the usual sentence shows
 SEED, IMAGE = "a seed", "an image"
 WORDS, SLIDERS = "by a sentence", "by sliders"
 EMPTY = "Choose who is edited and how, and press Edit."
@@ -41,7 +42,7 @@ def build(site: Site) -> None:
                 elem_id="edit-subject",
             )  # fmt: skip
             with gr.Column() as of_seed:
-                seed, truncation = controls.seed(), controls.truncation()
+                seed, truncation = controls.seed(value=NUMBER), controls.truncation()
             with gr.Column(visible=False) as of_image:
                 portrait = Portrait(site, "edit")
             how = gr.Radio(

@@ -65,9 +65,14 @@ def build(site: Site) -> None:
                 "The looks on the way, or beside each other; of one look, the first.",
                 3,
             )
-            seed = controls.seed("First seed", 0, "Who is shown first.")
+            seed = controls.seed("First seed", info="Who is shown first.")
             stops = gr.Slider(
-                2, MOST_STOPS, 4, step=1, label="People", info="Seeds on the way, counted up."
+                2,
+                MOST_STOPS,
+                4,
+                step=1,
+                label="People",
+                info="Seeds on the way, counted up; from look to look it is one person.",
             )
             truncation = controls.truncation()
             with gr.Accordion("More", open=False):

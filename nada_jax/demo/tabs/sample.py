@@ -13,6 +13,7 @@ from nada_jax.demo.site import SOURCE, Site
 from nada_jax.demo.tabs import controls
 from nada_jax.demo.tabs.controls import QUIET
 
+FIRST = 22  # six clean faces in a row, of the generator that ships
 MOST = 16  # images of one job
 EMPTY = "Choose a preset and press Sample: each seed is drawn by the source and by the preset."
 
@@ -27,7 +28,7 @@ def build(site: Site) -> None:
             )
             seed = controls.seed(
                 "First seed",
-                0,
+                FIRST,
                 "Each seed is another person; they count up.",
                 elem_id="sample-seed",
             )
@@ -55,17 +56,8 @@ def build(site: Site) -> None:
         with gr.Column(scale=3):
             pictures = _pictures(site)
             if pictures:
-                gallery = gr.Gallery(
-                    pictures,
-                    label="Presets",
-                    show_label=False,
-                    columns=5,
-                    object_fit="cover",
-                    height="auto",
-                    allow_preview=False,
-                    interactive=False,
-                    buttons=[],
-                    elem_id="sample-presets",
+                gallery = controls.thumbnails(
+                    pictures, 5, label="Presets", elem_id="sample-presets"
                 )
                 labels = [label for _, label in pictures]
 

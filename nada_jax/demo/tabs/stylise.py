@@ -52,7 +52,7 @@ def build(site: Site) -> None:
                 [],
                 label="After",
                 info="Which image the slider shows on its right.",
-                visible=False,
+                visible="hidden",  # not False: its first choices would not show
                 elem_id="stylise-which",
             )
             result = controls.result(EMPTY, "stylise")
@@ -67,7 +67,7 @@ def build(site: Site) -> None:
     def show(job: Job) -> tuple[Any, ...]:
         found: Result | None = job.result
         if found is None:
-            waiting = gr.update(visible=False), gr.update(visible=False), figures.empty(EMPTY)
+            waiting = gr.update(visible=False), gr.update(visible="hidden"), figures.empty(EMPTY)
             return *waiting, *portrait.shown(job)
         labels = list(found.after)
         first = labels[min(1, len(labels) - 1)]
