@@ -38,9 +38,10 @@ CSS = """
 .dark .gradio-container, .dark.gradio-container { --block-info-text-color: var(--neutral-300);
   --body-text-color-subdued: var(--neutral-300); --checkbox-border-color: var(--neutral-400); }
 """
-# On a phone all tabs fit in one row.
+# On a phone more tabs fit before the menu.
 CSS += """
 @media (max-width: 640px) { .tab-container button { padding: 0 5px !important; font-size: 0.8rem !important; } }
+[id$="-preview"]:not(:has(img)) { display: none !important; }
 """
 CSS += figures.CSS
 

@@ -28,6 +28,7 @@ PLACES = (FACE, MIDDLE, BOX)  # where in an image the face is
 NO_FACE = (
     f"no face is found in this image; choose “{BOX}” and lay it around the face, or “{MIDDLE}”"
 )
+VEIL = 160  # grey around the box of a cut: darker would look like a frame around an image on white
 EVERY = 5  # steps between reports, and so between the moments at which a job can be cancelled
 HELD = (
     12  # found latents that are held at once: with tuned generators each is as large as a generator
@@ -218,11 +219,11 @@ def stylise(
 
 
 def outline(path: Path, cut: Cut, side: int) -> np.ndarray:
-    """An image with the box of a cut bright within it, uint8, its longer side about `side` pixels."""
+    """An image that is veiled in grey but for the box of a cut, uint8, its longer side about `side` pixels."""
     photo = images.upright(path, (2 * side) ** 2).image
     photo.thumbnail((side, side))
     left, top, right, bottom = cut.box(*photo.size)
     pixels = np.array(photo)
-    dimmed = (pixels * 0.35).astype(np.uint8)
+    dimmed = (pixels * 0.35 + VEIL * 0.65).astype(np.uint8)
     dimmed[top:bottom, left:right] = pixels[top:bottom, left:right]
     return dimmed

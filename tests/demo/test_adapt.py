@@ -89,14 +89,18 @@ def test_a_run_becomes_a_preset_of_its_visitor(site, png, tmp_path):
     assert not (job.directory / "run" / "checkpoints").exists()
     assert site.presets(ANN)["an ink drawing (yours)"] == str(job.result.generator)
     assert "an ink drawing (yours)" not in site.presets("b" * 32)
-    assert site.choose(ANN, "an ink drawing") and site.models.domain(str(job.result.generator))
+    assert site.choose(ANN, "an ink drawing (yours)") and site.models.domain(
+        str(job.result.generator)
+    )
     with pytest.raises(UserError, match="not among the presets"):
-        site.choose("b" * 32, "an ink drawing")
+        site.choose("b" * 32, "an ink drawing (yours)")
     # From there, towards images of the visitor's.
     picture = tmp_path / "x.png"
     picture.write_bytes(png())
     job = ended(
-        adapt.start(site, ANN, "default", "an ink drawing", [(str(picture), None)], *chosen(site))
+        adapt.start(
+            site, ANN, "default", "an ink drawing (yours)", [(str(picture), None)], *chosen(site)
+        )
     )
     assert job.state == "done" and job.title == "like an image"
     fields = (job.directory / "run" / "fields.json").read_text()

@@ -198,7 +198,7 @@ class Portrait:
             elem_id=f"{tab}-place",
         )
         with gr.Column(visible=False, elem_id=f"{tab}-box") as self.group:
-            self.preview = gr.Markdown("", container=True)
+            self.preview = gr.Markdown("", container=True, elem_id=f"{tab}-preview")
             x = gr.Slider(0, 100, 50, step=1, label="Left to right (%)", info="Centre of the box.")
             y = gr.Slider(0, 100, 50, step=1, label="Top to bottom (%)", info="Centre of the box.")
             side = gr.Slider(
@@ -288,7 +288,7 @@ def _preview(path: str | None, x: float, y: float, side: float) -> str:
         pixels = portraits.outline(Path(path), Cut(BOX, x, y, side), PREVIEW)
     except UserError:  # the job will say so
         return ""
-    return embedded(pixels, "The image, bright within the box")
+    return embedded(pixels, "The image, clear within the box")
 
 
 def embedded(pixels: np.ndarray, alt: str) -> str:
