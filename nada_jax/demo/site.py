@@ -11,8 +11,6 @@ from nada_jax.errors import UserError
 from nada_jax.weights import domains, presets
 
 SOURCE = "the source itself"  # among generators to choose from
-# Labels of images that no preset draws; no preset of a visitor may be called so.
-RESERVED = (SOURCE, "reconstruction", "the image")
 RESULTS = "results"  # within the workdir: a folder of each visitor
 
 
@@ -83,9 +81,9 @@ class Site:
 
 
 def _unlike(label: str, taken: dict[str, str]) -> str:
-    """A label that none of the others has, nor the images beside those of presets."""
+    """A label that none of the others has."""
     number, chosen = 1, label
-    while chosen in taken or chosen in RESERVED:
+    while chosen in taken:
         number += 1
         chosen = f"{label} ({number})"
     return chosen

@@ -111,7 +111,7 @@ def test_a_preset_is_not_called_like_an_image_beside_it(site):
     job = ended(
         adapt.start(site, ANN, "sketch", adapt.SOURCE, None, *chosen(site, target=adapt.SOURCE))
     )
-    assert site.choose(ANN, f"{adapt.SOURCE} (2)") == str(job.result.generator)
+    assert site.choose(ANN, f"{adapt.SOURCE} (yours)") == str(job.result.generator)
 
 
 def test_a_preset_that_is_not_there_is_named_at_the_start(demo_settings, tmp_path):
