@@ -15,7 +15,7 @@ EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 KINDS = ("walk", "domains", "grid", "edit")
 SPACES = ("w", "z")
-LONGEST = 3600  # seconds of one way
+LONGEST = 1_000_000  # seconds of one way
 FINITE = Rule(
     lambda x: len(x) > 1 and bool(np.isfinite(x).all()),
     "at least two finite numbers, as (0.0, 4.0)",
