@@ -5,6 +5,8 @@ The reference outputs stand in tests/golden, the large ones beside the checkout 
 
 import atexit
 import collections
+import contextlib
+import ctypes
 import functools
 import gc
 import importlib.metadata
@@ -13,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -58,6 +61,7 @@ from nada_jax.weights.registry import ASSETS
 compilation.set_flags()
 # Traces leave millions of objects that live on; looking through them again and again took 5 % of the time.
 gc.set_threshold(100_000, 20, 100)
+MEMORY = 3e9  # bytes of a process, beyond which what JAX has compiled is dropped after a module
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -67,6 +71,20 @@ def pytest_collection_modifyitems(items):
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
     tests = collections.Counter(item.path for item in items)
     items.sort(key=lambda item: -slow[item.path] / tests[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Programs of modules that are done would take 10 GB in the end, of each process, and slow it down."""
+    result = yield
+    if sys.platform == "linux" and (nextitem is None or nextitem.path != item.path):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > MEMORY:
+            jax.clear_caches()
+            gc.collect()
+            with contextlib.suppress(OSError, AttributeError):  # another C library
+                ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(
     not BROWSER or importlib.util.find_spec("playwright") is None,
     reason="no browser: needs chromium of the system and requirements-test.txt",
 )
-PATIENCE = 300_000  # milliseconds: other tests may have the cores
+PATIENCE = 100_000  # milliseconds: other tests may have the cores
+ATTEMPTS = 2  # of the story: Gradio's page now and then loses a message where the cores are busy
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +53,6 @@ def open_page(chromium, page):
         return found
 
     return open_
-
-
-@pytest.fixture(scope="module")
-def ann(open_page):
-    return open_page()
 
 
 def press(tab, name):
@@ -223,11 +219,41 @@ STEPS = (
 )
 
 
-def test_what_visitors_do(ann, open_page, page, folder, tmp_path):
+def test_what_visitors_do(open_page, page, folder, tmp_path):
     """One test: each step begins where the one before it has ended."""
-    given = {"ann": ann, "open_page": open_page, "page": page, "tmp_path": tmp_path}
-    for step in STEPS:
-        try:
-            step(**{name: given[name] for name in inspect.signature(step).parameters})
-        finally:
-            ann.screenshot(path=folder / f"{step.__name__}.png")
+    from playwright.sync_api import TimeoutError
+
+    for attempt in range(1, ATTEMPTS + 1):
+        ann = open_page()
+        given = {"ann": ann, "open_page": open_page, "page": page, "tmp_path": tmp_path}
+        for step in STEPS:
+            try:
+                step(**{name: given[name] for name in inspect.signature(step).parameters})
+            except TimeoutError as late:
+                told = f"{step.__name__}: {late}\n{what_is_seen(ann)}\n{what_is_done(page)}"
+                if attempt == ATTEMPTS:
+                    raise AssertionError(told) from late
+                print(told)
+                end_all(page)
+                break
+            finally:
+                ann.screenshot(path=folder / f"{step.__name__}.png")
+        else:
+            return
+
+
+def what_is_seen(tab):
+    """The lines of status of the page."""
+    return "\n".join(tab.locator("[id$=-status]").all_inner_texts())
+
+
+def what_is_done(page):
+    """All jobs of the server."""
+    jobs = page.site.jobs._jobs.values()
+    lines = [f"{x.tab} {x.state}: {x.note} {x.error} ({x.seconds:.0f} s)" for x in jobs]
+    return "\n".join(lines)
+
+
+def end_all(page):
+    for job in list(page.site.jobs._jobs.values()):
+        page.site.jobs.cancel(job.visitor, job.id)

@@ -223,8 +223,8 @@ def test_two_processes_continue_a_run_of_eight_devices(finished, options, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_of_two_processes_stops_both_and_eight_devices_continue(
-    finished, options, tmp_path
+def test_a_signal_to_one_of_two_processes_stops_both_and_one_device_continues(
+    finished, fields, options, tmp_path
 ):
     one, eight, _ = finished
     line = [*options, f"--workdir={tmp_path / 'run'}"]
@@ -235,7 +235,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_eight_devices_continue(
     first, expected = losses(tmp_path / "run"), losses(one)
     assert list(first) == [1, 2, 3, 4]
     assert max(abs(first[step] - expected[step]) for step in first) < LOSSES
-    finish(start(["main.py", *line, "--config.mesh.fsdp=2"], devices=8))
+    run_here(fields, tmp_path / "run")
     assert_same(tmp_path / "run", one)
 
 

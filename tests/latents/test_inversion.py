@@ -214,7 +214,7 @@ def test_networks_that_do_not_fit_are_refused(networks, random_generator):
 
 @pytest.fixture(scope="module")
 def found_again():
-    """An image of the embedded generator and a portrait that ships, inverted in W+ by half of the steps of the config."""
+    """An image of the embedded generator and a portrait that ships, inverted in W+ by a third of the steps of the config."""
     generator = loading.load_generator("avatar64")
     z = jax.random.normal(jax.random.key(7), (1, generator.architecture.z_dim))
     own = generator.synthesize(generator.truncate(generator.map(z), 0.7))[0]
@@ -222,7 +222,7 @@ def found_again():
     networks = Networks(generator, loading.load_lpips("lpips", field="lpips.weights"))
     jax.config.update("jax_disable_most_optimizations", False)  # as `full_compile`
     fields = configs.get_config().invert
-    chosen = Invert(**fields.to_dict() | {"steps": fields.steps // 2})
+    chosen = Invert(**fields.to_dict() | {"steps": fields.steps // 3})
     assert chosen.method == "w+"
     yield invert(networks, np.stack([own, real]), chosen, KEYS[:2])
     jax.config.update("jax_disable_most_optimizations", True)

@@ -297,7 +297,9 @@ def test_a_file_in_a_read_only_cache_is_used_as_it_is(
     assert [path.name for path in cache.iterdir()] == ["official.pt"]
 
 
-def test_two_processes_share_one_download(server, official, tiny_generator, cache, tmp_path):
+def test_two_processes_share_one_download(
+    server, official, tiny_generator, cache, monkeypatch, tmp_path, capsys
+):
     code = f"""
 import dataclasses
 from nada_jax.weights import loading, native, registry
@@ -308,23 +310,21 @@ path = input()
 native.save_model(loading.load_generator("ffhq1024"), path)
 """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
-        for _ in range(2)
-    ]
-    for process in processes:
-        process.stdout.readline()
-    copies = [tmp_path / f"{i}.safetensors" for i in range(2)]
-    for process, copy in zip(processes, copies, strict=True):
-        process.stdin.write(f"{copy}\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
+    other.stdout.readline()
+    entry = dataclasses.replace(registry.GENERATORS["ffhq1024"], url=server.url("slow"))
+    monkeypatch.setitem(registry.GENERATORS, "ffhq1024", entry)
+    other.stdin.write(f"{tmp_path / 'theirs.safetensors'}\n")
+    other.stdin.flush()
+    ours = weights.load_generator("ffhq1024")
+    out, err = other.communicate(timeout=60)
+    assert other.returncode == 0, err
     assert server.asked == ["slow"]
-    assert sum("waiting for another process that fetches ffhq1024" in out for out, _ in said) == 1
+    said = out + capsys.readouterr().out
+    assert said.count("waiting for another process that fetches ffhq1024") == 1
     assert [path.name for path in cache.iterdir()] == ["ffhq1024.safetensors"]
-    for copy in copies:
-        assert_same(weights.load_generator(copy), tiny_generator)
+    for found in (ours, weights.load_generator(tmp_path / "theirs.safetensors")):
+        assert_same(found, tiny_generator)
 
 
 # -- VGGs by name ---------------------------------------------------------------------------------------
