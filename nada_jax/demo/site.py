@@ -8,7 +8,7 @@ from nada_jax.demo.jobs import Jobs
 from nada_jax.demo.models import Models
 from nada_jax.demo.settings import Settings
 from nada_jax.errors import UserError
-from nada_jax.weights import domains, presets
+from nada_jax.weights import domains, lineage, presets
 
 SOURCE = "the source itself"  # among generators to choose from
 RESULTS = "results"  # within the workdir: a folder of each visitor
@@ -50,7 +50,8 @@ class Site:
 
         Returns:
           Text for people -> what `Models.domain` and `domains.find` take: those of `demo.presets`, or all that ship
-          and have been run here, marked "(run)"; then the visitor's own, the newest first, marked "(yours)".
+          and recipes that have been run here on the same source, marked "(run)"; then the visitor's own, the newest
+          first, marked "(yours)".
         """
         demo, offered = self.settings.demo, {}
         for preset in presets.shipped():
@@ -59,14 +60,22 @@ class Site:
                 offered[preset.title] = f"preset:{preset.name}"
         for name in demo.presets or domains.RECIPES:
             try:
-                domains.find(name)
+                file = domains.find(name)
+                fits = demo.presets or self._is_source(lineage.read(file).source)
             except UserError:  # a recipe that has not been run here
+                continue
+            if not fits:
                 continue
             offered[_unlike(f"{name.replace('_', ' ')} (run)", offered)] = name
         for job in reversed(self.jobs.of(visitor)):
             if job.tab == "adapt" and job.state == DONE:
                 offered[_unlike(f"{job.title} (yours)", offered)] = str(job.result.generator)
         return offered
+
+    def _is_source(self, weights: str) -> bool:
+        """Whether weights, as a header names them, are those of the page; unknown ones may be."""
+        ours = files.expand(self.settings.generator.weights)
+        return not weights or files.expand(weights).resolve() == ours.resolve()
 
     def pictures(self) -> dict[str, Path]:
         """Value of `presets` -> picture, of those that ship."""

@@ -1,5 +1,6 @@
 """Adaptations of visitors, with a stand-in for main.py that writes what a run writes."""
 
+import os
 import shutil
 import time
 
@@ -10,6 +11,8 @@ from nada_jax.demo.follow import status
 from nada_jax.demo.site import Site
 from nada_jax.demo.tabs import adapt
 from nada_jax.errors import UserError
+from nada_jax.weights import lineage
+from nada_jax.weights.native import save_model
 
 ANN = "a" * 32
 RUN = """
@@ -112,6 +115,18 @@ def test_a_preset_is_not_called_like_an_image_beside_it(site):
         adapt.start(site, ANN, "sketch", adapt.SOURCE, None, *chosen(site, target=adapt.SOURCE))
     )
     assert site.choose(ANN, f"{adapt.SOURCE} (yours)") == str(job.result.generator)
+
+
+@pytest.mark.parametrize(("of", "offered"), [("", True), ("avatar64", False), (None, True)])
+def test_recipes_that_were_run_on_another_source_are_not_offered(
+    of, offered, site, tiny_generator, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    weights = site.settings.generator.weights
+    source = os.path.relpath(weights) if of is None else of
+    header = lineage.Lineage(source, ("photo", "sketch"), ("avatar-p8",)).header()
+    save_model(tiny_generator, tmp_path / "runs/nada_sketch/generator.safetensors", **header)
+    assert ("sketch (run)" in site.presets(ANN)) == offered
 
 
 def test_a_preset_that_is_not_there_is_named_at_the_start(demo_settings, tmp_path):

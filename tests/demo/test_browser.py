@@ -19,7 +19,6 @@ pytestmark = pytest.mark.skipif(
     reason="no browser: needs chromium of the system and requirements-test.txt",
 )
 PATIENCE = 100_000  # milliseconds: other tests may have the cores
-ATTEMPTS = 2  # of the story: Gradio's page now and then loses a message where the cores are busy
 
 
 @pytest.fixture(scope="module")
@@ -223,23 +222,16 @@ def test_what_visitors_do(open_page, page, folder, tmp_path):
     """One test: each step begins where the one before it has ended."""
     from playwright.sync_api import TimeoutError
 
-    for attempt in range(1, ATTEMPTS + 1):
-        ann = open_page()
-        given = {"ann": ann, "open_page": open_page, "page": page, "tmp_path": tmp_path}
-        for step in STEPS:
-            try:
-                step(**{name: given[name] for name in inspect.signature(step).parameters})
-            except TimeoutError as late:
-                told = f"{step.__name__}: {late}\n{what_is_seen(ann)}\n{what_is_done(page)}"
-                if attempt == ATTEMPTS:
-                    raise AssertionError(told) from late
-                print(told)
-                end_all(page)
-                break
-            finally:
-                ann.screenshot(path=folder / f"{step.__name__}.png")
-        else:
-            return
+    ann = open_page()
+    given = {"ann": ann, "open_page": open_page, "page": page, "tmp_path": tmp_path}
+    for step in STEPS:
+        try:
+            step(**{name: given[name] for name in inspect.signature(step).parameters})
+        except TimeoutError as late:
+            told = f"{step.__name__}: {late}\n{what_is_seen(ann)}\n{what_is_done(page)}"
+            raise AssertionError(told) from late
+        finally:
+            ann.screenshot(path=folder / f"{step.__name__}.png")
 
 
 def what_is_seen(tab):
@@ -252,8 +244,3 @@ def what_is_done(page):
     jobs = page.site.jobs._jobs.values()
     lines = [f"{x.tab} {x.state}: {x.note} {x.error} ({x.seconds:.0f} s)" for x in jobs]
     return "\n".join(lines)
-
-
-def end_all(page):
-    for job in list(page.site.jobs._jobs.values()):
-        page.site.jobs.cancel(job.visitor, job.id)
