@@ -1,5 +1,6 @@
 """What all tabs share: settings, jobs, models, and the adapted generators that a visitor may choose from."""
 
+import contextlib
 from pathlib import Path
 
 from nada_jax import files
@@ -56,17 +57,13 @@ class Site:
         demo, offered = self.settings.demo, {}
         for preset in presets.shipped():
             chosen = not demo.presets or preset.name in demo.presets
-            if chosen and preset.source == self.settings.generator.weights:
+            if chosen and self._is_source(preset.source):
                 offered[preset.title] = f"preset:{preset.name}"
         for name in demo.presets or domains.RECIPES:
-            try:
+            with contextlib.suppress(UserError):  # a recipe that has not been run here
                 file = domains.find(name)
-                fits = demo.presets or self._is_source(lineage.read(file).source)
-            except UserError:  # a recipe that has not been run here
-                continue
-            if not fits:
-                continue
-            offered[_unlike(f"{name.replace('_', ' ')} (run)", offered)] = name
+                if demo.presets or self._is_source(lineage.read(file).source):
+                    offered[_unlike(f"{name.replace('_', ' ')} (run)", offered)] = name
         for job in reversed(self.jobs.of(visitor)):
             if job.tab == "adapt" and job.state == DONE:
                 offered[_unlike(f"{job.title} (yours)", offered)] = str(job.result.generator)

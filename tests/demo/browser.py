@@ -7,7 +7,6 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage",  # which is small in containers
 ]  # fmt: skip
 ATTEMPTS, SOON = 20, 3000  # milliseconds of each
 
